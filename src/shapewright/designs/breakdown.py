@@ -10,7 +10,7 @@ import numpy as np
 from shapewright.architecture.shape import Shape
 from shapewright.designs.document import Part, RooflinePoint
 from shapewright.evidence import Figure
-from shapewright.plan.layer import OperatorCost
+from shapewright.plan.costs import OperatorCost
 from shapewright.plan.pairs import LocalCosts, Workload, price_local, steps_of_pairs
 from shapewright.plan.parallel import Plan
 from shapewright.plan.training import FRAGMENTATION, StepTable

@@ -7,7 +7,7 @@ import numpy as np
 from shapewright.designs.breakdown import PricedPlan
 from shapewright.errors import NotCoveredError
 from shapewright.evidence import Figure
-from shapewright.plan.layer import OperatorCost
+from shapewright.plan.costs import OperatorCost
 from shapewright.plan.pairs import Workload
 from shapewright.plan.power import cluster_power
 

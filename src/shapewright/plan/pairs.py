@@ -12,8 +12,9 @@ from shapewright.architecture.operator import Size
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
+from shapewright.plan.costs import ModelCost
 from shapewright.plan.framework import Framework
-from shapewright.plan.layer import ModelCost, price_model
+from shapewright.plan.layer import price_model
 from shapewright.plan.parallel import Plan
 from shapewright.plan.precision import Precision
 from shapewright.plan.shard import Split

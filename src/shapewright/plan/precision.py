@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from shapewright.errors import NotCoveredError, UsageError
 from shapewright.hardware.accelerator import Accelerator
 
+FULL_WIDTH = ("bf16", "fp16", "fp32")
+"""Formats whose products are measured as kernels; narrower ones as layers with their casts."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Precision:

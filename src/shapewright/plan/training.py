@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from shapewright.architecture.operator import Size
 from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
+from shapewright.plan.costs import ModelCost, PlaceCost
 from shapewright.plan.framework import Framework
-from shapewright.plan.layer import ModelCost, PlaceCost
 from shapewright.plan.parallel import Plan
 from shapewright.plan.precision import Precision
 from shapewright.plan.wires import Wires

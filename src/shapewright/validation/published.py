@@ -20,8 +20,8 @@ from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, Norm, Se
 from shapewright.errors import DocumentError, ShapewrightError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
-from shapewright.plan.layer import ADAPTER_RANK
 from shapewright.plan.parallel import Plan
+from shapewright.plan.products import ADAPTER_RANK
 
 HARDWARE = {
     "a100-sxm": "a100_sxm",

@@ -15,10 +15,9 @@ from shapewright.designs.figures import step_figure
 from shapewright.errors import ShapewrightError
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.plan.framework import KERNELS_ALONE, Framework, frameworks
-from shapewright.plan.layer import FULL_WIDTH
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import RECOMPUTE
-from shapewright.plan.precision import find_precision
+from shapewright.plan.precision import FULL_WIDTH, find_precision
 from shapewright.validation.published import Row, Skip, is_held_out
 
 BF16_GRADIENTS = ("megatron-core", "megatron-core-26.06")

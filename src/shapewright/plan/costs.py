@@ -1,0 +1,99 @@
+"""What layers cost, as records: one operator, one place of the model, the whole model; and what they are priced under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapewright.architecture.operator import Size
+from shapewright.cost.price import CostModel
+from shapewright.hardware.cluster import Cluster
+from shapewright.plan.framework import Framework
+from shapewright.plan.precision import Precision
+from shapewright.plan.shard import Split
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatorCost:
+    """One operator on one device and micro-batch, per average layer [s]."""
+
+    name: str
+    cause: str
+    """``compute``, ``memory``, ``communication`` or ``launch``."""
+    forward: Array
+    backward: Array
+    flops: Array
+    """Forward FLOP."""
+    bytes: Array
+    """Forward bytes of device memory, at least."""
+    family: str
+    number_format: str
+    m_n_k: tuple[Array, Array, Array] | None = None
+    """Dimensions of a product as priced."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlaceCost:
+    """The costs of one place (average layer, embedding or head), summed for sweeps, itemised for reports."""
+
+    items: tuple[OperatorCost, ...]
+    forward: Array
+    """[s]"""
+    backward: Array
+    """[s]"""
+    pointwise_forward: Array
+    """The part of forward that selective recompute repeats [s]."""
+    params_split: Array
+    """Parameters per device that data parallelism over dp copies."""
+    params_expert: Array
+    """Parameters of experts per device, copied over fewer devices."""
+    saved: Array
+    """Bytes kept for the backward pass without recompute."""
+    saved_selective: Array
+    """The same under selective recompute."""
+    input_bytes: Array
+    """Bytes of the layer's input: all that full recompute keeps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCost:
+    """One micro-batch of the whole model, by place."""
+
+    layer: PlaceCost
+    embedding: PlaceCost
+    head: PlaceCost
+    flops: Array
+    """Forward FLOP of the whole model and micro-batch over all devices, per average layer."""
+    head_flops: Array
+    """The same of the head."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    split: Split
+    tokens: Size
+    width: Size
+    precision: Precision
+    framework: Framework
+    model: CostModel
+    cluster: Cluster
+    grid: tuple[int, ...]
+    frozen: bool
+
+    def full(self, value: Any) -> Array:
+        return np.broadcast_to(np.asarray(value, float), self.grid)
+
+
+def weighted(item: OperatorCost, weight: Array) -> OperatorCost:
+    return replace(
+        item,
+        forward=item.forward * weight,
+        backward=item.backward * weight,
+        flops=item.flops * weight,
+        bytes=item.bytes * weight,
+    )

@@ -1,0 +1,90 @@
+"""The collectives that operators of a layer bring with them, as far as the layer waits for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapewright.architecture.operator import Attention, GroupedMatmul, Matmul, Operator, Size
+from shapewright.plan.costs import Context, OperatorCost
+from shapewright.plan.framework import Framework
+from shapewright.plan.network import collective_seconds
+
+Array = NDArray[Any]
+
+
+def communication_of(op: Operator, item: OperatorCost, context: Context) -> list[OperatorCost]:
+    """The collectives that an operator brings with it, exposed as the layer waits for them.
+
+    Tensor parallelism (with sequence parallelism) gathers the input of each column-split product's group and
+    scatters the output of each row-split one, forward and backward; context parallelism passes keys and
+    values around a ring behind the attention itself; expert parallelism sends tokens there and back.
+    """
+    split, act = context.split, context.precision.activation_bytes
+    tensor = context.full(context.tokens * context.width / split.cp * act)
+    found: list[tuple[str, str, Array, Array]] = []
+    if isinstance(op, Matmul) and op.split == "row" and np.max(split.tp) > 1:
+        pair = _on_axis(context, "all_gather", tensor, split.tp, 1) + _on_axis(
+            context, "reduce_scatter", tensor, split.tp, 1
+        )
+        found.append((f"{op.name.split('.')[0]} all-gather + reduce-scatter (tp)", "all_gather", pair, pair))
+    if isinstance(op, GroupedMatmul) and np.max(split.ep) > 1:
+        # Tokens of this rank times topk, sent once; every member of the group holds as many.
+        routed = context.full(op.tokens * op.topk * context.width * act)
+        stride = 1
+        # A token bound for several experts of one node crosses the network once and is copied there.
+        once = _on_axis(
+            context, "all_to_all", routed * context.full(split.ep) * _distinct(op, context), split.ep, stride
+        )
+        found.append((f"{op.name.rsplit('.', 1)[-1]} all-to-all (ep)", "all_to_all", once, once))
+    if isinstance(op, Attention) and np.max(split.cp) > 1:
+        kv = context.full(op.batch * op.kv_len * op.kv_heads * (op.head_dim + op.v_head_dim) * act)
+        ring = _on_axis(context, "all_gather", kv, split.cp, split.tp)
+        found.append(
+            (
+                "key-value ring (cp)",
+                "all_gather",
+                exposed(ring, item.forward, context.framework),
+                exposed(2 * ring, item.backward, context.framework),
+            )
+        )
+    zero = np.zeros(context.grid)
+    return [
+        OperatorCost(
+            name=name,
+            cause="communication",
+            forward=f,
+            backward=b,
+            flops=zero,
+            bytes=zero,
+            family="collective",
+            number_format=kind,
+        )
+        for name, kind, f, b in found
+    ]
+
+
+def exposed(wire: Array, work: Array, framework: Framework) -> Array:
+    """What a transfer behind ``work`` adds to it: what outlasts it, and the slowing of what it overlaps with [s]."""
+    return np.maximum(wire - work, 0.0) + framework.contention * np.minimum(wire, work)
+
+
+def _distinct(op: GroupedMatmul, context: Context) -> Array:
+    """Distinct nodes (or devices, inside one) that a token's experts lie on, over the experts it is routed to."""
+    ep, topk = context.full(context.split.ep), context.full(op.topk)
+    inner = context.cluster.tiers[0].size if context.cluster.tiers else 1
+    places = np.where(ep > inner, ep / inner, ep)
+    return places * (1 - (1 - 1 / places) ** topk) / topk
+
+
+def _on_axis(context: Context, kind: str, num_bytes: Array, size: Size, stride: Size) -> Array:
+    return collective_seconds(
+        context.model,
+        context.cluster,
+        kind,
+        num_bytes,
+        size=np.broadcast_to(np.asarray(size), context.grid),
+        stride=np.broadcast_to(np.asarray(stride), context.grid),
+    )

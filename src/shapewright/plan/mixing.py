@@ -1,0 +1,96 @@
+"""What mixes tokens: attention, whole or split over context-parallel ranks, and scans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapewright.architecture.operator import Attention, Scan, Size
+from shapewright.plan.costs import Context, OperatorCost
+
+Array = NDArray[Any]
+
+
+def price_attention(op: Attention, context: Context) -> OperatorCost:
+    """Attention of a rank: whole sequences, or with context parallelism its part of a ring.
+
+    In zigzag order each of the cp steps of the ring is a kernel of seq / cp queries on seq / (2 cp) keys without a
+    mask: an equal share of the triangle, in smaller pieces. A window is taken to shrink every piece alike.
+    """
+    fmt = context.precision.other_format
+    cp = context.full(context.split.cp)
+
+    def kernel(q_len: Size, kv_len: Size, causal: bool, backward: bool) -> Array:
+        return context.full(
+            context.model.attention(
+                batch=op.batch,
+                q_len=q_len,
+                kv_len=kv_len,
+                heads=op.heads,
+                kv_heads=op.kv_heads,
+                head_dim=op.head_dim,
+                v_head_dim=op.v_head_dim,
+                causal=causal,
+                window=op.window,
+                number_format=fmt,
+                backward=backward,
+            )
+        )
+
+    def seconds(backward: bool) -> Array:
+        whole = kernel(op.q_len, op.kv_len, op.causal, backward)
+        if np.max(context.split.cp) == 1:
+            return whole
+        share = 2 if op.causal else 1
+        ring = cp * kernel(
+            op.q_len / context.split.cp, op.kv_len / (share * context.split.cp), False, backward
+        )
+        return np.where(cp > 1, np.maximum(ring, whole / cp), whole)
+
+    tokens = context.full(op.batch * op.q_len) / cp
+    features = context.full(
+        op.heads * (op.head_dim + op.v_head_dim) + op.kv_heads * (op.head_dim + op.v_head_dim)
+    )
+    # Scores that are not fused cross the memory whole: a mask saves no traffic.
+    square = context.full(op.batch * op.heads * op.q_len * op.kv_len) / cp
+    crossing = square * context.framework.score_passes * context.precision.activation_bytes
+    unfused = context.full(context.model.pointwise(crossing)) if context.framework.score_passes else 0.0
+    return OperatorCost(
+        name=op.name,
+        cause="compute",
+        forward=seconds(backward=False) + unfused,
+        backward=seconds(backward=True) + 2 * unfused,
+        flops=context.full(op.flops) / cp,
+        bytes=tokens * features * context.precision.activation_bytes,
+        family="attention",
+        number_format=fmt,
+    )
+
+
+def price_scan(op: Scan, context: Context) -> OperatorCost:
+    def seconds(backward: bool) -> Array:
+        return context.full(
+            context.model.scan(
+                kind=op.kind,
+                batch=op.batch,
+                seq_len=op.seq_len,
+                heads=op.heads,
+                key_dim=op.key_dim,
+                value_dim=op.value_dim,
+                backward=backward,
+            )
+        )
+
+    features = 2 * op.key_heads * op.key_dim + 2 * op.heads * op.value_dim
+    return OperatorCost(
+        name=op.name,
+        cause="compute",
+        forward=seconds(backward=False),
+        backward=seconds(backward=True),
+        flops=context.full(op.flops),
+        bytes=context.full(op.batch * op.seq_len * features) * context.precision.activation_bytes,
+        family="scan",
+        number_format=op.kind,
+    )
