@@ -168,7 +168,11 @@ def influence(
 def warnings_about(
     found: Fit, boot: Bootstrap, inputs: Inputs, loss: Array, *, fixed: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Named warnings: a parameter on its bound, an E that the data do not fix."""
+    """Named warnings: a parameter on its bound, an E that the data do not fix.
+
+    The text carries the rise of the objective, which every machine finds to many digits; how far E walks along its
+    valley depends on where an optimiser stops, so it decides but is not quoted.
+    """
     messages = [
         f"{name} (={found.parameters[name]:.4g}) ended on its bound: that is not a fit; widen the data or fix it"
         for name in found.on_bound
@@ -177,9 +181,8 @@ def warnings_about(
     rise = profile_rise(found, inputs, loss, "E", np.log(PROFILE_STEP), fixed=fixed)
     if sd > UNIDENTIFIED_SD or rise < UNIDENTIFIED_RISE:
         messages.append(
-            f"E (={found.parameters['E']:.3g}) is not identified: bootstrap sd of ln E {sd:.2f}, and an E "
-            f"{100 * (PROFILE_STEP - 1):.0f} % higher raises the objective by {100 * rise:.1f} %; "
-            "do not read E or the exponents as facts"
+            f"E (={found.parameters['E']:.3g}) is not identified: an E {100 * (PROFILE_STEP - 1):.0f} % higher raises "
+            f"the objective by {100 * rise:.1f} %; do not read E or the exponents as facts"
         )
     return messages
 

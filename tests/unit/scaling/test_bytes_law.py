@@ -34,11 +34,12 @@ FOLDER = Path(str(resources.files("shapewright"))) / "data" / "ladders"
 UNIFORM = np.log(256.0)
 
 
-def test_the_law_is_what_its_command_writes():
+def test_the_law_is_what_its_command_writes(expect_same_spread):
     again = read_law(write_law(fit_shipped(BYTES_LAW, FOLDER)), where=BYTES_LAW)
     stored = load_law(BYTES_LAW)
     assert again.parameters == pytest.approx(stored.parameters, rel=1e-3)
     assert again.residual_sd == pytest.approx(stored.residual_sd, rel=0.01)
+    expect_same_spread(again, stored)
     assert (again.unit, again.rows, again.notes) == ("nat/byte", stored.rows, stored.notes)
 
 
