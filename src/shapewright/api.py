@@ -151,7 +151,10 @@ def lint(
         plan=plan,
         global_batch=batch,
         loss_change=loss_change_of(
-            shape, default_law(flops=120.0 * _params(shape) ** 2), 20.0 * _params(shape)
+            shape,
+            default_law(flops=120.0 * _params(shape) ** 2),
+            20.0 * _params(shape),
+            workload.precision.name,
         ),
     )
     priced = price_plan(shape, plan, workload, global_batch=batch)

@@ -11,7 +11,8 @@ from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.plan.parallel import check_plan, enumerate_plans
 from shapewright.search.budget import Budget
-from shapewright.search.joint import Options, memory_limit, rank, round_batch, workload_for
+from shapewright.search.guess import round_batch
+from shapewright.search.joint import Options, memory_limit, rank, search_precisions, workload_for
 from shapewright.search.lattice import dense_lattice, single
 from shapewright.search.sweep import sweep_plans
 
@@ -117,3 +118,40 @@ def test_what_cannot_fit_says_why_and_what_is_nearest() -> None:
 def test_a_budget_must_be_positive_and_finite(value: float) -> None:
     with pytest.raises(UsageError, match="positive"):
         Budget(kind="time", value=value)
+
+
+def test_a_processor_is_searched_in_two_formats_and_the_faster_one_wins() -> None:
+    cluster = parse_cluster("laptop_8core")
+    formats = [p.name for p in search_precisions(cluster, Options())]
+    ranking = rank(cluster, Budget(kind="time", value=600.0), Options())
+    assert [arm.workload.precision.name for arm in ranking.arms] == formats
+    for arm in ranking.arms:
+        alone = rank(
+            cluster, Budget(kind="time", value=600.0), Options(precision=arm.workload.precision.name)
+        )
+        assert ranking.loss[ranking.best] <= alone.loss[alone.best]
+
+
+def test_formats_on_request_are_those_that_are_faster_on_paper() -> None:
+    assert [p.name for p in search_precisions(parse_cluster("1xh100_sxm"), Options())] == ["bf16"]
+    assert [p.name for p in search_precisions(parse_cluster("1xh100_sxm"), Options(precision="auto"))] == [
+        "bf16",
+        "fp8",
+    ]
+
+
+@pytest.mark.parametrize("width", [32, 40, 48, 64, 96, 128, 256, 384])
+def test_narrow_models_have_several_heads(width: int) -> None:
+    """One head of 40 costs 1.9 % of loss against five of 8 (benchmarks/LOG.md)."""
+    lattice = dense_lattice(
+        parse_cluster("laptop_8core").accelerator,
+        min_params=1.0,
+        max_params=1e12,
+        vocab_size=256,
+        tied_embeddings=True,
+        fixed={"width": width, "depth": 4},
+    )
+    mixer = lattice.layers.blocks[0].mixer
+    heads = np.ravel(mixer.heads)
+    assert (heads >= (4 if width >= 64 else 2)).all()
+    assert (heads * np.ravel(mixer.head_dim) == width).all()

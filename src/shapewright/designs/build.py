@@ -18,19 +18,14 @@ from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan, check_plan, default_plan, enumerate_plans
-from shapewright.scaling.law import Law, default_law, load_law, predict_loss
+from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.scaling.recipe import batch_tokens
 from shapewright.search.budget import UNITS, Budget
-from shapewright.search.joint import (
-    USUAL_SEQ_LEN,
-    Options,
-    Ranking,
-    memory_limit,
-    rank,
-    round_batch,
-    workload_for,
-)
+from shapewright.search.guess import USUAL_SEQ_LEN, round_batch
+from shapewright.search.joint import Options, memory_limit, rank, workload_for
 from shapewright.search.lattice import single
+from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.ranking import Ranking
 from shapewright.search.sweep import sweep_plans
 from shapewright.units import format_quantity
 
@@ -43,9 +38,7 @@ def make_design(hardware: str, budget: Budget, options: Options, settings: Seque
     """
     cluster = parse_cluster(hardware, settings)
     ranking = rank(cluster, budget, options)
-    best = int(ranking.order[0])
-    shape = ranking.candidates.shape(best)
-    plan = ranking.sweep.plans.row(int(ranking.sweep.best[best]))
+    best = ranking.best
     request = Request(
         hardware=hardware,
         budget_kind=budget.kind,
@@ -57,14 +50,14 @@ def make_design(hardware: str, budget: Budget, options: Options, settings: Seque
         reasons=reasons(ranking),
         candidates=candidates(ranking),
         rejected=rejected(ranking),
-        num_candidates=ranking.sweep.num_pairs,
+        num_candidates=ranking.num_pairs,
         loss_curve=loss_curve(ranking),
         assumptions=(*overrides(settings), *_design_assumptions(ranking, options, budget)),
     )
     return compose(
         request,
-        shape,
-        plan,
+        ranking.shape(best),
+        ranking.plan(best),
         ranking.workload,
         global_batch=ranking.global_batch,
         law=ranking.law,
@@ -225,7 +218,7 @@ def _constraints(options: Options) -> tuple[str, ...]:
 
 
 def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> tuple[Assumption, ...]:
-    layers = ranking.candidates.layers
+    layers = ranking.arm_of(ranking.best).candidates.layers
     rows = []
     if options.vocab_size is None:
         rows.append(
@@ -234,7 +227,7 @@ def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> t
                 text=f"{layers.vocab_size:,} tokens, embeddings "
                 f"{'tied' if layers.tied_embeddings else 'not tied'}",
                 kind="assumed",
-                source="search.joint.default_vocab",
+                source="search.guess.default_vocab",
             )
         )
     rows.append(
@@ -242,7 +235,7 @@ def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> t
             name="sequence",
             text=f"{ranking.workload.seq_len:,} tokens",
             kind="assumed",
-            source="asked for" if options.seq_len else "search.joint.default_seq_len",
+            source="asked for" if options.seq_len else "search.guess.default_seq_len",
         )
     )
     if budget.kind == "energy":
@@ -259,18 +252,19 @@ def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> t
             name="candidates",
             kind="assumed",
             source="search.lattice",
-            text=f"dense decoders, SwiGLU, grouped-query attention; {ranking.candidates.layer.size:,} shapes x "
-            f"{len(ranking.sweep.plans):,} plans, all priced or rejected by a rule",
+            text=f"dense decoders, SwiGLU, grouped-query attention; {ranking.num_shapes:,} "
+            f"candidates in {' and '.join(arm.workload.precision.name for arm in ranking.arms)} x "
+            f"{len(ranking.arms[0].sweep.plans):,} plans, all priced or rejected by a rule",
         )
     )
     return tuple(rows)
 
 
-def loss_change_of(shape: Shape, law: Law, tokens: float):
+def loss_change_of(shape: Shape, law: Law, tokens: float, precision: str):
     """A function that predicts how the loss changes when ``shape`` is replaced by another at equal tokens."""
 
     def loss(candidate: Shape) -> float:
-        found = predict_loss(
+        found = learned_loss(
             law,
             params=float(num_params(candidate)),
             active_params=float(num_active_params(candidate)),
@@ -278,6 +272,8 @@ def loss_change_of(shape: Shape, law: Law, tokens: float):
             tokens=tokens,
             width=float(candidate.hidden_size),
             depth=float(candidate.num_layers),
+            shares=mixer_shares(candidate),
+            precision=precision,
         )
         return float(found.loss)
 

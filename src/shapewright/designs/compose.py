@@ -132,8 +132,8 @@ def compose(
                 active_params=active,
                 embedding_params=embedding,
                 tokens=token_figure,
-                width=int(shape.hidden_size),
-                depth=int(shape.num_layers),
+                shape=shape,
+                precision=workload.precision.name,
             )
             if factor > 1.0:
                 warnings.append(_extrapolation(law, factor))

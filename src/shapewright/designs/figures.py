@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from shapewright.architecture.shape import Shape
 from shapewright.designs.breakdown import PricedPlan, family_shares
 from shapewright.evidence import Figure, Kind
 from shapewright.plan.pairs import Workload
-from shapewright.scaling.law import Law, predict_loss
+from shapewright.scaling.law import Law
 from shapewright.search.joint import memory_limit
+from shapewright.search.learning import learned_loss, mixer_shares
 
 COMPOSITION_SPREAD = 0.12
 """Half width of the 90 % interval, in ln time, where no framework fit states one. Kind: assumed; one identical recipe
@@ -117,22 +119,24 @@ def loss_figure(
     active_params: float,
     embedding_params: float,
     tokens: Figure,
-    width: int,
-    depth: int,
+    shape: Shape,
+    precision: str,
 ) -> tuple[Figure, float]:
     """The predicted loss, and the factor of compute outside the law's range (1 inside).
 
     The interval joins the law's own with that of the tokens, which follow the step time.
     """
     ends = np.array([tokens.value, tokens.low or tokens.value, tokens.high or tokens.value])
-    found = predict_loss(
+    found = learned_loss(
         law,
         params=params,
         active_params=active_params,
         embedding_params=embedding_params,
         tokens=ends,
-        width=width,
-        depth=depth,
+        width=float(shape.hidden_size),
+        depth=float(shape.num_layers),
+        shares=mixer_shares(shape),
+        precision=precision,
     )
     value = float(found.loss[0])
     up = np.hypot(np.log(found.high[0] / value), np.log(found.loss[1] / value))

@@ -10,7 +10,7 @@ the same data and tokenizer: the interval does not cover a change of corpus.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import resources
 from typing import Any, Literal
@@ -192,6 +192,14 @@ def predict_loss(
 def predict_from_inputs(law: Law, **inputs: Values) -> LossPrediction:
     """Predict from the inputs of the law's form (``size`` in the law's own convention)."""
     return _predict(law, 0.0, **inputs)
+
+
+def shifted(prediction: LossPrediction, shift: float, sd: float) -> LossPrediction:
+    """``prediction`` with ln loss moved by ``shift``, whose standard deviation ``sd`` widens the interval."""
+    before = np.log(prediction.high / prediction.loss) / Z90
+    factor = np.exp(Z90 * np.hypot(before, sd))
+    loss = prediction.loss * np.exp(shift)
+    return replace(prediction, loss=loss, low=loss / factor, high=loss * factor)
 
 
 def _predict(law: Law, idle: Values, **inputs: Values) -> LossPrediction:

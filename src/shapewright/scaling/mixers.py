@@ -10,13 +10,11 @@ to choose a mixer for its loss; it keeps the interval honest where one is chosen
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from shapewright.errors import UnknownNameError, UsageError
-from shapewright.scaling.law import Z90, LossPrediction
+from shapewright.scaling.law import Z90, LossPrediction, shifted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +94,4 @@ def mixed_shift(shares: Mapping[str, float]) -> tuple[float, float]:
 
 def with_mixers(prediction: LossPrediction, shares: Mapping[str, float]) -> LossPrediction:
     """``prediction`` of a full-attention law for a stack of these mixers: shifted, and its interval widened."""
-    shift, sd = mixed_shift(shares)
-    before = np.log(prediction.high / prediction.loss) / Z90
-    factor = np.exp(Z90 * np.hypot(before, sd))
-    loss = prediction.loss * np.exp(shift)
-    return replace(prediction, loss=loss, low=loss / factor, high=loss * factor)
+    return shifted(prediction, *mixed_shift(shares))

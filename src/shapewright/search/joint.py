@@ -10,37 +10,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shapewright.cost.price import cost_model
 from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.framework import default_framework, find_framework
 from shapewright.plan.pairs import Workload
-from shapewright.plan.parallel import enumerate_plans
+from shapewright.plan.parallel import Plan, enumerate_plans
 from shapewright.plan.power import cluster_power
-from shapewright.plan.precision import default_precision, find_precision
-from shapewright.scaling.law import Law, LossPrediction, default_law, load_law, predict_loss
+from shapewright.plan.precision import PRECISIONS, Precision, default_precision, find_precision
+from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.scaling.recipe import batch_tokens, default_recipe_law
-from shapewright.search.budget import Budget, device_seconds, tokens_bought
+from shapewright.search.budget import Budget, tokens_bought
+from shapewright.search.guess import (
+    USUAL_SEQ_LEN,
+    best_size,
+    default_seq_len,
+    default_vocab,
+    guess_flops,
+    round_batch,
+)
 from shapewright.search.lattice import Candidates, dense_lattice
-from shapewright.search.sweep import Sweep, sweep_plans
+from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.ranking import Arm, Ranking
+from shapewright.search.sweep import sweep_plans
 from shapewright.units import format_count, format_quantity
 
-Array = NDArray[Any]
-
-USUAL_SEQ_LEN = 4096
-"""Tokens per sequence of a given model, unless told."""
-EXPECTED_MFU = 0.4
-"""Utilisation of the first guess only; the answer does not depend on it once the lattice holds the optimum."""
 SIZE_WINDOW = 10.0
 """Shapes from the guessed best size divided by this to times this are laid out."""
 MEMORY_HEADROOM = 0.05
 """Share of the device memory that a design leaves free (kind: assumed)."""
 MAX_ROUNDS = 4
+AUTO = "auto"
+"""A number format that the search chooses."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +56,7 @@ class Options:
     vocab_size: int | None = None
     tied_embeddings: bool | None = None
     precision: str | None = None
+    """A number format, or ``auto`` for every one that the device multiplies in; None for ``search_precisions``."""
     framework: str | None = None
     """Whose overheads a step carries; None for ``default_framework``."""
     law: str | None = None
@@ -63,35 +68,36 @@ class Options:
     """Pins of the plan."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ranking:
-    """Every candidate shape with its best plan, tokens and predicted loss."""
+def search_precisions(cluster: Cluster, options: Options) -> tuple[Precision, ...]:
+    """Number formats that a search prices.
 
-    workload: Workload
-    law: Law
-    candidates: Candidates
-    sweep: Sweep
-    global_batch: int
-    tokens: Array
-    """(S,) tokens that the budget buys; 0 where no plan fits."""
-    prediction: LossPrediction
-    """(S,) losses; only those with tokens count."""
-    loss: Array
-    """(S,) predicted loss; inf where no plan fits."""
-    order: Array
-    """Indices of the feasible candidates, lowest loss first."""
-    ties: Array
-    """(S,) True where the loss is within the uncertainty of the best."""
-    pareto: Array
-    """(S,) True where no other has lower loss and less time per token."""
-    tie_width: float
-    """Differences of predicted loss below this are ties."""
+    The one asked for; with ``auto`` every one that the device has a peak for and that is no slower than its default on
+    paper. Without a word the device's default, and on a processor fp32 beside it: there narrow formats cost small
+    products more than they save.
+    """
+    accelerator = cluster.accelerator
+    usual = default_precision(accelerator) if options.precision in (None, AUTO) else None
+    if usual is None:
+        assert options.precision is not None
+        return (find_precision(options.precision),)
+    names = [usual.name]
+    if accelerator.device_class == "cpu" and usual.name != "fp32":
+        names.append("fp32")
+    if options.precision == AUTO:
+        names += [
+            name
+            for name, p in PRECISIONS.items()
+            if p.matmul_format in accelerator.peak_flops
+            and accelerator.peak(p.matmul_format) > accelerator.peak(usual.matmul_format)
+        ]
+    return tuple(PRECISIONS[name] for name in names)
 
 
 def workload_for(cluster: Cluster, options: Options) -> Workload:
     """The cost model, precision and sequence length of a request."""
     accelerator = cluster.accelerator
-    precision = find_precision(options.precision) if options.precision else default_precision(accelerator)
+    named = options.precision not in (None, AUTO)
+    precision = find_precision(str(options.precision)) if named else default_precision(accelerator)
     accelerator.peak(precision.matmul_format)
     if accelerator.memory_capacity is None:
         raise NotCoveredError(
@@ -115,64 +121,6 @@ def memory_limit(workload: Workload) -> float:
     return capacity.value * (1 - MEMORY_HEADROOM)
 
 
-def guess_flops(budget: Budget, workload: Workload) -> float:
-    """Training FLOP that the budget buys at the expected utilisation."""
-    cluster = workload.cluster
-    if budget.kind == "flops":
-        return budget.value
-    seconds = device_seconds(budget, cluster)
-    if seconds is None:
-        power = cluster_power(cluster)
-        if power is None:
-            raise InfeasibleError(
-                f"the power of {cluster.accelerator.name} is unknown",
-                "an energy budget needs it",
-                "state it: --set tdp=700W",
-            )
-        seconds = budget.value / power.value
-    return (
-        seconds
-        * cluster.num_devices
-        * cluster.accelerator.peak(workload.precision.matmul_format)
-        * EXPECTED_MFU
-    )
-
-
-def best_size(law: Law, flops: float) -> float:
-    """Parameters outside the embeddings with the lowest predicted loss at 6 N D = ``flops`` and a usual aspect."""
-    sizes = np.geomspace(1e4, 1e14, 401)
-    width = np.maximum((sizes / 12 * 100) ** (1 / 3), 8)
-    prediction = predict_loss(
-        law,
-        active_params=sizes,
-        embedding_params=0.0,
-        tokens=np.maximum(flops / (6 * sizes), 1.0),
-        width=width,
-        depth=np.maximum(width / 100, 1),
-    )
-    return float(sizes[np.argmin(prediction.loss)])
-
-
-def default_seq_len(flops: float) -> int:
-    """256 tokens for budgets below 1e17 FLOP, 1,024 below 1e20, 2,048 below 1e21, else 4,096.
-
-    Small models learn little from long contexts and pay for them; the lengths are those of the ladders and
-    models of these budgets (nanoGPT's character model 256, GPT-2 1,024, Pythia 2,048, OLMo 4,096).
-    """
-    return next(
-        (length for limit, length in ((1e17, 256), (1e20, 1024), (1e21, 2048)) if flops < limit),
-        USUAL_SEQ_LEN,
-    )
-
-
-def default_vocab(flops: float) -> int:
-    """50,304 (the padded tokenizer that the default law's runs used), or bytes for budgets below 1e17 FLOP.
-
-    Below that a table of 50,304 rows would outweigh the model it serves.
-    """
-    return 50304 if flops >= 1e17 else 256
-
-
 def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
     """Rank every aligned shape by the loss that the budget buys.
 
@@ -182,6 +130,7 @@ def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
     workload = workload_for(cluster, options)
     flops = guess_flops(budget, workload)
     workload = replace(workload, seq_len=options.seq_len or default_seq_len(flops))
+    workloads = [replace(workload, precision=p) for p in search_precisions(cluster, options)]
     vocab = options.vocab_size or default_vocab(flops)
     law = load_law(options.law) if options.law else default_law(flops=flops, vocab_size=vocab)
     batch_law, _ = default_recipe_law(law)
@@ -197,9 +146,12 @@ def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
             break
         batch = wanted
         candidates = _lay_out(workload, options, centre, vocab)
-        ranking = _rank_once(workload, law, budget, candidates, plans, batch)
-        chosen = int(ranking.order[0])
-        tokens_guess, centre = float(ranking.tokens[chosen]), float(candidates.params[chosen])
+        arms = tuple(_arm(item, law, budget, candidates, plans, batch) for item in workloads)
+        ranking = Ranking(law=law, arms=arms, global_batch=batch)
+        if not ranking.order.size:
+            raise _infeasible(ranking)
+        tokens_guess = float(ranking.tokens[ranking.best])
+        centre = float(ranking.params[ranking.best])
     assert ranking is not None
     return ranking
 
@@ -226,105 +178,70 @@ def _lay_out(workload: Workload, options: Options, centre: float, vocab: int) ->
     return candidates
 
 
-def round_batch(sequences: float, cluster: Cluster) -> int:
-    """A global batch near ``sequences`` that many plans divide: a multiple of the devices where there are fewer
-    devices than sequences, else of their largest divisor that is no larger; at least 1."""
-    devices = cluster.num_devices
-    unit = (
-        devices
-        if sequences >= devices
-        else max(d for d in range(1, devices + 1) if devices % d == 0 and d <= max(sequences, 1))
-    )
-    count = max(round(sequences / unit), 1)
-    # Few factors beside powers of two, so that micro-batches of 2, 4 and 8 divide it too.
-    power = 2 ** max(int(np.floor(np.log2(count))) - 2, 0)
-    return int(unit * max(round(count / power), 1) * power)
-
-
-def _rank_once(
-    workload: Workload, law: Law, budget: Budget, candidates: Candidates, plans: Any, batch: int
-) -> Ranking:
-    cluster, seq_len = workload.cluster, workload.seq_len
+def _arm(
+    workload: Workload, law: Law, budget: Budget, candidates: Candidates, plans: Plan, batch: int
+) -> Arm:
+    """Price every pair of one family in one number format, and ask the law what each learns."""
+    cluster, batch_size = workload.cluster, batch * workload.seq_len
     sweep = sweep_plans(candidates, plans, workload, global_batch=batch, memory_limit=memory_limit(workload))
     found = sweep.best >= 0
-    if not found.any():
-        raise _infeasible(workload, candidates, sweep)
     power = cluster_power(cluster)
-    tokens = np.where(
-        found,
-        tokens_bought(
-            budget,
-            cluster,
-            step_time=sweep.step_time,
-            batch_tokens=np.asarray(batch * seq_len, float),
-            flops_per_token=sweep.model_flops / (batch * seq_len),
-            power=np.asarray(power.value if power else np.inf),
-        ),
-        0.0,
+    bought = tokens_bought(
+        budget,
+        cluster,
+        step_time=sweep.step_time,
+        batch_tokens=np.asarray(batch_size, float),
+        flops_per_token=sweep.model_flops / batch_size,
+        power=np.asarray(power.value if power else np.inf),
     )
-    width = candidates.column(candidates.layers.hidden_size)
-    prediction = predict_loss(
+    tokens = np.where(found, bought, 0.0)
+    prediction = learned_loss(
         law,
+        params=candidates.params,
         active_params=candidates.active_params,
         embedding_params=candidates.embedding_params,
         tokens=np.maximum(tokens, 1.0),
-        width=width,
+        width=candidates.column(candidates.layers.hidden_size),
         depth=candidates.depth,
+        shares=mixer_shares(candidates.layers),
+        precision=workload.precision.name,
     )
-    loss = np.where(found & (tokens >= batch * seq_len), prediction.loss, np.inf)
-    order = np.argsort(loss, kind="stable")
-    order = order[np.isfinite(loss[order])]
-    if not order.size:
-        raise InfeasibleError(
-            f"the budget ends before one step of {format_count(batch * seq_len)} tokens",
-            f"the fastest step takes {format_quantity(float(np.min(sweep.step_time)), 's')}",
-            "give a larger budget, or a smaller --batch",
-        )
-    best = int(order[0])
-    # Two shapes share the corpus, the recipe and most of the law's error; what is left between them is the
-    # scatter of single shapes around the law and the error of their step times.
-    tie_width = float(prediction.loss[best]) * law.residual_sd * np.sqrt(2.0)
-    time_per_token = np.where(np.isfinite(loss), sweep.step_time, np.inf)
-    return Ranking(
+    return Arm(
+        family="dense",
         workload=workload,
-        law=law,
         candidates=candidates,
         sweep=sweep,
-        global_batch=batch,
         tokens=tokens,
         prediction=prediction,
-        loss=loss,
-        order=order,
-        ties=loss <= loss[best] + tie_width,
-        pareto=_front(loss, time_per_token),
-        tie_width=tie_width,
+        loss=np.where(found & (tokens >= batch_size), prediction.loss, np.inf),
     )
 
 
-def _front(first: Array, second: Array) -> Array:
-    """True where no other row is lower in both."""
-    front = np.zeros(first.size, bool)
-    lowest = np.inf
-    for i in np.lexsort((second, first)):
-        if np.isfinite(first[i]) and second[i] < lowest:
-            front[i], lowest = True, second[i]
-    return front
-
-
-def _infeasible(workload: Workload, candidates: Candidates, sweep: Sweep) -> InfeasibleError:
+def _infeasible(ranking: Ranking) -> InfeasibleError:
+    fitting = [arm for arm in ranking.arms if np.any(arm.sweep.best >= 0)]
+    if fitting:
+        return InfeasibleError(
+            f"the budget ends before one step of {format_count(ranking.global_batch * fitting[0].workload.seq_len)} tokens",
+            f"the fastest step takes {format_quantity(min(float(np.min(a.sweep.step_time)) for a in fitting), 's')}",
+            "give a larger budget, or a smaller --batch",
+        )
+    rejected = ranking.rejected
     counts = "\n".join(
-        f"{count:>12,} {rule}" for rule, count in sorted(sweep.rejected.items(), key=lambda x: -x[1])
+        f"{count:>12,} {rule}" for rule, count in sorted(rejected.items(), key=lambda x: -x[1])
     )
-    reachable = np.flatnonzero(sweep.leanest >= 0)
     fix = "free a fixed axis of the plan, change the number of devices, or the batch with --batch"
-    if reachable.size:
-        near = int(reachable[np.argmin(sweep.memory[reachable])])
-        plan = sweep.plans.row(int(sweep.leanest[near]))
+    reachable = [arm for arm in ranking.arms if np.any(arm.sweep.leanest >= 0)]
+    if reachable:
+        arm = min(reachable, key=lambda a: float(np.min(a.sweep.memory)))
+        near = int(np.argmin(arm.sweep.memory))
+        candidates, sweep = arm.candidates, arm.sweep
         fix = (
             f"nearest: {candidates.shape(near).name} ({format_count(float(candidates.params[near]))} parameters) under "
-            f"{plan.describe()}: needs {format_quantity(float(sweep.memory[near]), 'B')} of "
-            f"{format_quantity(memory_limit(workload), 'B')} per device\ntry: more devices, --precision, or a smaller model"
+            f"{sweep.plans.row(int(sweep.leanest[near])).describe()}: needs "
+            f"{format_quantity(float(sweep.memory[near]), 'B')} of "
+            f"{format_quantity(memory_limit(arm.workload), 'B')} per device\n"
+            "try: more devices, --precision, or a smaller model"
         )
     return InfeasibleError(
-        f"no design fits: {sweep.num_pairs:,} (shape, plan) pairs", counts, fix, sweep.rejected
+        f"no design fits: {ranking.num_pairs:,} (shape, plan) pairs", counts, fix, rejected
     )

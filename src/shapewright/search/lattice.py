@@ -28,6 +28,10 @@ FFN_RATIOS = (8 / 3, 3.5, 4.0)
 
 WIDE, FOUR_HEADS = 2048, 512
 """From this width on a model steps by four heads of 128."""
+FEWEST_HEADS = 4
+"""Heads of a model from 64 wide up; narrower ones have two. On bytes one head of 40 costs 40x3 1.9 % of loss against
+five of 8, and at 32x4 two heads of 16 are .4 % better than one of 32 and 1.1 % better than four of 8
+(benchmarks/LOG.md); no published language model from 128 wide up has fewer than four."""
 ASPECT = (8.0, 512.0)
 """Smallest and largest width over depth considered. Gemstones measured 3.2 to 600."""
 
@@ -206,10 +210,17 @@ def _head_dims(width: int, fixed: dict[str, int]) -> list[int]:
     # Sixteen heads and more come in fours, so that tensor parallelism and key-value groups divide them; wide
     # models take heads of 128, since heads of 64 cost attention 22 % on H100 and 41 % on B200 (measured prefill).
     wanted = (128,) if width >= WIDE else (64, 128)
-    dims = [d for d in wanted if width % d == 0 and (width // d < 16 or (width // d) % 4 == 0)]
+    dims = [
+        d
+        for d in wanted
+        if width % d == 0 and width // d >= FEWEST_HEADS and (width // d < 16 or (width // d) % 4 == 0)
+    ]
     if not dims and width < 1024:
-        dims = [d for d in (32, 16) if width % d == 0][:1]
-    return dims if "width" not in fixed or dims else [d for d in (128, 64, 32) if width % d == 0][:1]
+        # A narrow model takes its widest head that leaves several: no law here knows heads, and time alone would
+        # ask for one.
+        few = FEWEST_HEADS if width >= 64 else 2
+        dims = [d for d in (64, 32, 16, 8) if d <= width // few and width % d == 0][:1]
+    return dims if "width" not in fixed or dims else [d for d in (128, 64, 32, 16, 8) if width % d == 0][:1]
 
 
 def _depths() -> list[int]:

@@ -1,0 +1,69 @@
+"""What a candidate will learn: the law, and what the law's own models did not have.
+
+Decisions: one function serves a table of candidates and one model, so that the loss in the document is the loss the
+search ranked by. Mixers other than full attention shift the loss by their prior (:mod:`scaling.mixers`), products in
+8 bits by what their largest published comparison allows (:mod:`scaling.precision`), experts by the active and total
+parameters (:mod:`scaling.experts`). Each widens the interval by what is not known about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shapewright.architecture.shape import DeltaNet, LatentAttention, Mamba2, SelfAttention, Shape
+from shapewright.scaling.law import Law, LossPrediction, predict_loss, shifted
+from shapewright.scaling.mixers import with_mixers
+from shapewright.scaling.precision import format_shift
+
+Values = Any
+
+
+def mixer_shares(shape: Shape) -> dict[str, float]:
+    """Share of the layers that each kind of token mixer has, by the name of its prior."""
+    shares: dict[str, float] = {}
+    total = float(shape.num_layers)
+    for block in shape.blocks:
+        name = _prior_name(block.mixer)
+        shares[name] = shares.get(name, 0.0) + float(block.count) / total
+    return shares
+
+
+def _prior_name(mixer: Any) -> str:
+    if isinstance(mixer, SelfAttention):
+        return "attention" if mixer.window is None and mixer.chunk is None else "sliding"
+    names = {LatentAttention: "mla", DeltaNet: "gated_deltanet", Mamba2: "mamba2"}
+    return names[type(mixer)]
+
+
+def learned_loss(
+    law: Law,
+    *,
+    params: Values,
+    active_params: Values,
+    embedding_params: Values,
+    tokens: Values,
+    width: Values,
+    depth: Values,
+    shares: Mapping[str, float],
+    precision: str,
+) -> LossPrediction:
+    """Predicted loss of candidates that share their mixers and number format; sizes broadcast.
+
+    Args:
+        shares: share of the layers by mixer (:func:`mixer_shares`).
+        precision: name of the training precision.
+    """
+    found = predict_loss(
+        law,
+        params=params,
+        active_params=active_params,
+        embedding_params=embedding_params,
+        tokens=tokens,
+        width=width,
+        depth=depth,
+    )
+    if set(shares) != {"attention"}:
+        found = with_mixers(found, shares)
+    shift = format_shift(precision)
+    return shifted(found, *shift) if shift != (0.0, 0.0) else found
