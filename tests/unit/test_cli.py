@@ -79,7 +79,7 @@ def test_an_estimate_without_a_plan_finds_one(tmp_path: Path) -> None:
         (("design", "64xh100_sxn", "--days", "30"), 2, "h100_sxm"),
         (("design", "64xh100_sxm"), 2, "budget"),
         (("design", "64xh100_sxm", "--days", "-3"), 2, "positive"),
-        (("design", "64xh100_sxm", "--days", "1e-9"), 3, "global batch"),
+        (("design", "64xh100_sxm", "--days", "1e-9"), 3, "one step"),
         (("design", "1xh100_sxm", "--flops", "1e27"), 3, "memory"),
         (("design", "64xh100_sxm", "--dollars", "many"), 2, "--dollars"),
         (("design", "64xh100_sxm", "--days", "1", "--tp", "0"), 2, "--tp"),

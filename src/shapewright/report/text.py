@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from math import log
 from typing import Literal
 
 from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, LatentAttention, SelfAttention, Shape
@@ -159,6 +161,7 @@ def prediction_rows(predicted: Prediction) -> tuple[Row, ...]:
     p = predicted
     rows: list[tuple[str, Figure | None, Style]] = [
         ("loss", p.loss, "loss"),
+        ("bits per byte", _bits_per_byte(p.loss), "loss"),
         ("step", p.step_time_s, "quantity"),
         ("tokens/s", p.tokens_per_s, "quantity"),
         ("MFU", p.mfu, "percent"),
@@ -177,6 +180,19 @@ def prediction_rows(predicted: Prediction) -> tuple[Row, ...]:
         (name, figure_text(figure, style=style) + (limit if figure is p.memory_bytes else ""), figure)
         for name, figure, style in rows
         if figure is not None
+    )
+
+
+def _bits_per_byte(loss: Figure | None) -> Figure | None:
+    """The loss of a byte model in the unit that models with other tokenizers can be compared in."""
+    if loss is None or loss.unit != "nat/byte":
+        return None
+    return replace(
+        loss,
+        value=loss.value / log(2.0),
+        low=None if loss.low is None else loss.low / log(2.0),
+        high=None if loss.high is None else loss.high / log(2.0),
+        unit="1",
     )
 
 
