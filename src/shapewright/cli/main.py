@@ -17,6 +17,7 @@ from shapewright.cli import (
     export,
     fit,
     hardware,
+    history,
     ladder,
     lint,
     measure,
@@ -41,6 +42,7 @@ app.command("estimate")(estimate.command)
 app.command("explain")(explain.command)
 app.command("export")(export.command)
 app.command("hardware")(hardware.command)
+app.command("history")(history.command)
 app.command("lint")(lint.command)
 app.command("measure")(measure.command)
 app.command("models")(models.command)

@@ -47,7 +47,7 @@ MAX_RUNNERS_UP = 12
 
 def print_design(design: Design, console: Console, *, next_commands: Sequence[str] = NEXT) -> None:
     """Print a design, or an estimate, which is a design without candidates and perhaps without recipe and loss."""
-    _print(
+    print_sections(
         console,
         ("Request", [plain(request_text(design.request))]),
         ("Assumed", (_evident(f"{a.name}: {a.text}", a.kind) for a in design.assumptions)),
@@ -64,7 +64,7 @@ def print_design(design: Design, console: Console, *, next_commands: Sequence[st
 def print_explanation(design: Design, console: Console, *, next_commands: Sequence[str] = ()) -> None:
     """Print where time and memory go, what binds, why, what would change, runners-up, rejections and trust."""
     step, memory = design.predicted.step_time_s.value, design.predicted.memory_bytes.value
-    _print(
+    print_sections(
         console,
         ("Request", [plain(request_text(design.request))]),
         ("Assumed", (_evident(f"{a.name}: {a.text}", a.kind) for a in design.assumptions)),
@@ -88,7 +88,7 @@ def plain(text: str, style: str = "") -> Text:
     return Text("".join(letter if letter.isprintable() else "?" for letter in text), style=style)
 
 
-def _print(console: Console, *sections: Section) -> None:
+def print_sections(console: Console, *sections: Section) -> None:
     """The sections one after another; an empty one is left out."""
     for name, lines in sections:
         for line in lines:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -19,6 +20,7 @@ from shapewright.report import sections
 from shapewright.report.figures import CHARTS
 from shapewright.report.markup import Markup, bullets, data_block, details, tag
 from shapewright.report.theme import vega_config
+from shapewright.report.vega import Spec
 
 SCRIPTS = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js", "page.js")
 """In the order in which they run."""
@@ -37,6 +39,35 @@ def html_report(design: Design) -> str:
         _next(design),
     )
     specs = {name: spec for name, (_, _, chart) in CHARTS.items() if (spec := chart(design)) is not None}
+    warnings = (
+        tag("div", tag("strong", "Warnings"), bullets(design.warnings), class_="warning", role="note")
+        if design.warnings
+        else ""
+    )
+    titles = ("Request", "Assumed", "Design", "Why", "Trust", "Runners-up", "Next")
+    footer = f"Written by Shapewright {design.shapewright_version}, document version {design.schema_version}."
+    return page(title, titles, parts, specs, footer=footer, notice=warnings)
+
+
+def page(
+    title: str,
+    titles: Sequence[str],
+    parts: Iterable[Markup],
+    specs: Mapping[str, Spec],
+    *,
+    footer: str,
+    notice: str = "",
+) -> str:
+    """One offline page.
+
+    Args:
+        title: of the page.
+        titles: of its sections, for the contents.
+        parts: its sections; a chart goes into the element ``chart-NAME``.
+        specs: the charts by name.
+        footer: who wrote it.
+        notice: what stands before everything else.
+    """
     themes = {name: vega_config(dark=name == "dark") for name in ("light", "dark")}
     scripts = [_script(name) for name in SCRIPTS]
     head = tag(
@@ -48,31 +79,16 @@ def html_report(design: Design) -> str:
         tag("title", f"{title}: Shapewright"),
         tag("style", Markup(_static("page.css"))),
     )
-    warnings = (
-        tag("div", tag("strong", "Warnings"), bullets(design.warnings), class_="warning", role="note")
-        if design.warnings
-        else ""
-    )
-    titles = ("Request", "Assumed", "Design", "Why", "Trust", "Runners-up", "Next")
     contents = tag(
         "nav", bullets(tag("a", name, href=f"#{name.lower()}") for name in titles), aria_label="Contents"
     )
-    header = tag("header", tag("h1", title), contents, warnings)
-    footer = tag(
-        "footer",
-        tag(
-            "p",
-            f"Written by Shapewright {design.shapewright_version}, document version {design.schema_version}.",
-            class_="note",
-        ),
-        details("Licences of the chart code in this file", tag("pre", _static("LICENSES.md"))),
-    )
+    licences = details("Licences of the chart code in this file", tag("pre", _static("LICENSES.md")))
     body = tag(
         "body",
         tag("a", "Skip to the content", class_="skip", href="#content"),
-        header,
+        tag("header", tag("h1", title), contents, notice),
         tag("main", *parts, id="content"),
-        footer,
+        tag("footer", tag("p", footer, class_="note"), licences),
         data_block("chart-specs", specs),
         data_block("chart-themes", themes),
         *(Markup(f"<script>{script}</script>") for script in scripts),
