@@ -1,35 +1,34 @@
 """A Shape from a table of plain keys, as catalogue files state models that no published family describes.
 
 Decisions: the keys are the fields of the nouns in ``shape.py``, so there is nothing to learn twice. Which noun
-a mixer or channel is follows from a key that only it has. Unknown keys are refused.
+a mixer or channel is says its ``kind``; without one it is plain attention, and a dense feed-forward layer or none.
+Unknown keys are refused.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from shapewright.architecture.shape import (
-    Block,
-    DeltaNet,
-    DenseFFN,
-    ExpertsFFN,
-    Indexer,
-    LatentAttention,
-    Mamba2,
-    NoFFN,
-    Norm,
-    Patches,
-    SelfAttention,
-    Shape,
-)
+from shapewright.architecture.shape import Block, Channel, Mixer, Norm, Patches, Shape
+from shapewright.architecture.softmax_mixers import Indexer
 from shapewright.errors import DocumentError
 
 _T = TypeVar("_T")
 
-# The key that tells each mixer from plain attention.
-_MIXERS = {"kv_lora_rank": LatentAttention, "value_heads": DeltaNet, "state_size": Mamba2}
+
+def kinds(union: Any) -> dict[str, type]:
+    """The nouns of a union (``Mixer`` or ``Channel``) by the kind that names them."""
+    return {_kind(noun): noun for noun in get_args(union)}
+
+
+def _kind(noun: type) -> str:
+    return str(next(field.default for field in fields(noun) if field.name == "kind"))
+
+
+_MIXERS, _CHANNELS = kinds(Mixer), kinds(Channel)
 
 
 def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
@@ -55,8 +54,8 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
 
 def _block(table: Mapping[str, Any], where: str) -> Block:
     mixer, channel = table.get("mixer", {}), table.get("channel", {})
-    mixer_class = next((noun for key, noun in _MIXERS.items() if key in mixer), SelfAttention)
-    channel_class = ExpertsFFN if "experts" in channel else DenseFFN if channel else NoFFN
+    mixer_class = _noun(mixer, _MIXERS, "attention", f"{where}: mixer")
+    channel_class = _noun(channel, _CHANNELS, "dense" if channel else "none", f"{where}: channel")
     if "indexer" in mixer:
         mixer = {**mixer, "indexer": _build(Indexer, mixer["indexer"], f"{where}: mixer: indexer")}
     values = {
@@ -66,6 +65,15 @@ def _block(table: Mapping[str, Any], where: str) -> Block:
         "channel": _build(channel_class, channel, f"{where}: channel"),
     }
     return _build(Block, values, where)
+
+
+def _noun(table: Any, known: dict[str, type], default: str, where: str) -> type:
+    kind = table.get("kind", default) if isinstance(table, Mapping) else default
+    if kind not in known:
+        near = difflib.get_close_matches(str(kind), known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise DocumentError(f"{where}: kind (={kind!r}) is not known", f"{hint}known: {', '.join(known)}")
+    return known[kind]
 
 
 def _norms(table: Mapping[str, Any], where: str, keys: tuple[str, ...]) -> dict[str, Norm | None]:

@@ -145,6 +145,6 @@ def num_active_params(shape: Shape) -> Size:
         if isinstance(block.channel, ExpertsFFN):
             idle = block.channel.experts - block.channel.topk
             for op in ops:
-                if isinstance(op, GroupedMatmul):
+                if isinstance(op, GroupedMatmul) and op.over == "experts":
                     total = total - block.count * idle * (op.n * op.k + op.bias)
     return total

@@ -7,7 +7,8 @@ and no plan: ``plan.shard`` cuts it, ``cost`` prices it.
 Decisions: sizes are ints or NumPy arrays that broadcast, so one lowering serves one model and a million
 candidates; nothing here branches on a size. A multiply-add is 2 FLOP; causal attention counts the triangle
 it computes. FLOP of normalisations, rotary and activations are not counted as model FLOP (they are
-bandwidth-bound and priced by bytes), the convention of torch's FlopCounterMode.
+bandwidth-bound and priced by bytes), the convention of torch's FlopCounterMode. What carries a state over the tokens
+says its ``span``: the steps that must be computed one after the other, whatever the hardware.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ else:
     # Documents hold single models only, so their schema sees plain numbers.
     Size = int | float
 Place = Literal["embedding", "layer", "head"]
+ScanKind = Literal["delta", "kda", "rwkv7", "ssd", "gla", "mlstm"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,8 @@ class Matmul:
     """Output elements kept for the backward pass."""
     owns_weight: bool = True
     """False where the weight is another operator's (tied embeddings)."""
+    ternary: bool = False
+    """Weights of -1, 0 and 1 with one scale (BitNet b1.58, arXiv 2402.17764): decoding reads 2 bits of each."""
 
     @property
     def flops(self) -> Size:
@@ -157,6 +161,8 @@ class Pointwise:
     """Traffic of the backward pass over that of the forward pass."""
     element_bytes: float | None = None
     """Bytes per element where it is not the activation format's (fp32 logits)."""
+    exchanged: bool = False
+    """With tensor parallelism its output changes owners: an all-to-all inside the group."""
 
     @property
     def flops(self) -> Size:
@@ -171,19 +177,25 @@ class Pointwise:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """A recurrence over the tokens, computed chunk by chunk: its span does not shrink with more hardware.
+    """A linear recurrence over the tokens, computed chunk by chunk: its span does not shrink with more hardware.
 
     Every head of every sequence carries a state of ``key_dim x value_dim`` from chunk to chunk; inside a chunk
     the work is matrix products. FLOP per token and head, with chunks of C tokens, keys of k and values of v:
 
-    - ``delta`` (gated delta rule, arXiv 2412.06464): 6 C k + 4 C v + 2 C^2 / 3 + 6 k v. Products of keys with
-      keys and with queries, the triangular inverse and the two products with it, values, three with the state.
-    - ``ssd`` (Mamba-2, arXiv 2405.21060): 2 C k g / h + 2 C v + 4 k v, where the h heads share g groups of keys.
+    - ``delta`` and ``kda`` (delta rule, arXiv 2412.06464 and 2510.26692): 6 C k + 4 C v + 2 C^2 / 3 + 6 k v. Products
+      of keys with keys and with queries, the triangular inverse and the two products with it, values, three with the
+      state.
+    - ``rwkv7`` (diagonal and rank-one transition, arXiv 2503.14456): 10 C k + 8 C v + 2 C^2 / 3 + 8 k v. Four score
+      matrices of two pairs of vectors, the inverse, three products with it, two outputs, four with the state.
+    - ``ssd`` (Mamba-2, arXiv 2405.21060), ``gla`` (arXiv 2312.06635) and ``mlstm`` (arXiv 2503.13427): 2 C k g / h
+      + 2 C v + 4 k v, where the h heads share g groups of keys.
+
+    Gates, decays and normalisers are neglected.
     """
 
     name: str
     place: Place
-    kind: Literal["delta", "ssd"]
+    kind: ScanKind
     batch: Size
     """Sequences."""
     seq_len: Size
@@ -201,11 +213,40 @@ class Scan:
     def flops(self) -> Size:
         """Forward FLOP of the chunked form; a sequence shorter than a chunk is one chunk."""
         c, k, v = np.minimum(self.chunk, np.asarray(self.seq_len, float)), self.key_dim, self.value_dim
-        if self.kind == "delta":
+        if self.kind in ("delta", "kda"):
             per_head = 6.0 * c * k + 4.0 * c * v + 2.0 * c**2 / 3.0 + 6.0 * k * v
+        elif self.kind == "rwkv7":
+            per_head = 10.0 * c * k + 8.0 * c * v + 2.0 * c**2 / 3.0 + 8.0 * k * v
         else:
             per_head = 2.0 * c * k * (self.key_heads / self.heads) + 2.0 * c * v + 4.0 * k * v
         return self.batch * self.seq_len * self.heads * per_head
+
+    @property
+    def elements(self) -> Size:
+        """Elements of memory that one fused pass moves: queries, keys, values, output and gates."""
+        gates = {"kda": self.key_dim, "gla": self.key_dim, "rwkv7": 3 * self.key_dim}.get(self.kind, 0)
+        each = 2 * self.key_heads * self.key_dim + self.heads * (2 * self.value_dim + gates)
+        return self.batch * self.seq_len * each
+
+    @property
+    def state(self) -> Size:
+        """Elements of the states of all sequences."""
+        return self.batch * self.heads * self.key_dim * self.value_dim
+
+    @property
+    def passed(self) -> Size:
+        """Elements that cross to the next device where the sequence is split: a state and what becomes of the last one.
+
+        A scalar decay turns it into one more number, a decay per channel into one per key channel, the delta rule into
+        a matrix over the keys.
+        """
+        turned = {
+            "delta": self.key_dim**2,
+            "kda": self.key_dim**2,
+            "rwkv7": self.key_dim**2,
+            "gla": self.key_dim,
+        }
+        return self.batch * self.heads * (self.key_dim * self.value_dim + turned.get(self.kind, 1))
 
     @property
     def span(self) -> Size:
@@ -223,4 +264,126 @@ class Scan:
         return 0
 
 
-Operator = Matmul | GroupedMatmul | Attention | Pointwise | Scan
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recurrence:
+    """A recurrence whose gates read the last output: every token waits for a product with the one before.
+
+    A step multiplies the last outputs ``[batch, units]`` with ``gates`` matrices of ``units x units``, block-diagonal
+    over ``heads``. The input's share of the gates is another operator's, computed for all tokens at once.
+    """
+
+    name: str
+    place: Place
+    batch: Size
+    """Sequences."""
+    seq_len: Size
+    units: Size
+    """Width of the output that is fed back."""
+    gates: int
+    heads: Size = 1
+    """Blocks of the recurrent matrices."""
+    bias: Size = 0
+    """Bias parameters."""
+    state: Size = 0
+    """Elements of the states of all sequences."""
+    saved: Size = 0
+
+    @property
+    def flops(self) -> Size:
+        """Forward FLOP of the recurrent products."""
+        return 2.0 * self.batch * self.seq_len * self.gates * self.units * self.units / self.heads
+
+    @property
+    def params(self) -> Size:
+        """Parameters owned."""
+        return self.gates * self.units * self.units // self.heads + self.bias
+
+    @property
+    def elements(self) -> Size:
+        """Elements of memory moved beside the weights: gates in, outputs and cells out."""
+        return self.batch * self.seq_len * self.units * (self.gates + 2)
+
+    @property
+    def span(self) -> Size:
+        """Steps that must be computed one after the other: the tokens."""
+        return self.seq_len
+
+    @property
+    def independent(self) -> Size:
+        """Chains that can run at once; one chain of full matrices spreads over a whole device."""
+        return self.heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FourierConvolution:
+    """Convolutions as long as the sequence, each through a Fourier transform of twice its length.
+
+    FLOP per channel with N = 2 T: ``(2 batch + 1) * 5 N log2 N + 6 N batch`` (transforms of input, output and, once
+    for all sequences, of the filter; then a complex product). Reference: Fu et al. 2023, arXiv 2311.05908.
+    """
+
+    name: str
+    place: Place
+    batch: Size
+    seq_len: Size
+    channels: Size
+    weights: Size = 0
+    """Parameters owned (one skip per channel)."""
+    saved: Size = 0
+
+    @property
+    def flops(self) -> Size:
+        """Forward FLOP by transforms of complex numbers."""
+        n = 2.0 * np.asarray(self.seq_len, float)
+        return self.channels * ((2.0 * self.batch + 1.0) * 5.0 * n * np.log2(n) + 6.0 * n * self.batch)
+
+    @property
+    def params(self) -> Size:
+        """Parameters owned."""
+        return self.weights
+
+    @property
+    def elements(self) -> Size:
+        """Elements of memory that one fused pass moves: input, output, and the filter once."""
+        return self.channels * self.seq_len * (2 * self.batch + 1)
+
+    @property
+    def span(self) -> Size:
+        """Stages that must be computed one after the other: those of two transforms."""
+        return 2.0 * np.log2(2.0 * np.asarray(self.seq_len, float))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gather:
+    """Rows of a large table fetched by address, weighted and summed, for every token."""
+
+    name: str
+    place: Place
+    tokens: Size
+    rows: Size
+    """Rows per token."""
+    row_size: Size
+    """Elements of a row."""
+    table_rows: Size
+    """Rows of the table."""
+    summed: bool = True
+    """The rows of a token are weighted and added; else they stand side by side."""
+    saved: Size = 0
+
+    @property
+    def flops(self) -> Size:
+        """Forward FLOP of the weighted sum."""
+        return 2.0 * self.tokens * self.rows * self.row_size * int(self.summed)
+
+    @property
+    def params(self) -> Size:
+        """Parameters of the table."""
+        return self.table_rows * self.row_size
+
+    @property
+    def elements(self) -> Size:
+        """Elements of memory moved: the rows in, the result out."""
+        return self.tokens * self.row_size * (self.rows + (1 if self.summed else self.rows))
+
+
+Operator = Matmul | GroupedMatmul | Attention | Pointwise | Scan | Recurrence | FourierConvolution | Gather

@@ -1,9 +1,9 @@
 """The shape of a model: what Shapewright designs.
 
-A shape is a vocabulary, a width and a sequence of blocks; each block pairs a token mixer (attention) with a
-channel mixer (a dense or a mixture-of-experts feed-forward layer). A vision model is the same shape with
-patches for tokens. Sizes may be NumPy arrays that broadcast: then one Shape stands for a whole table of
-candidates.
+A shape is a vocabulary, a width and a sequence of blocks; each block pairs a token mixer (attention, a recurrence, a
+convolution) with a channel mixer (a dense or a mixture-of-experts feed-forward layer, a memory, or none). A vision
+model is the same shape with patches for tokens. Sizes may be NumPy arrays that broadcast: then one Shape stands for a
+whole table of candidates.
 
 Decisions: what changes a count (parameters, FLOP, bytes) is a field; what does not (the activation function,
 the rotary base, the cap on logits, the value of epsilon) is not. Which layer comes where is not kept either:
@@ -15,7 +15,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shapewright.architecture.channel_mixers import DenseFFN, ExpertsFFN, HashedTable, NoFFN, ProductKeyMemory
+from shapewright.architecture.convolution_mixers import Convolution, LongConvolution
 from shapewright.architecture.operator import Size
+from shapewright.architecture.recurrent_mixers import (
+    LSTM,
+    MLSTM,
+    RWKV7,
+    SLSTM,
+    DeltaNet,
+    GatedLinear,
+    KimiDelta,
+    Mamba2,
+)
+from shapewright.architecture.softmax_mixers import LatentAttention, SelfAttention, SparseAttention
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,183 +44,11 @@ class Norm:
         return width * (int(self.scale) + int(self.bias))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SelfAttention:
-    """Multi-head, grouped-query (kv_heads < heads) or multi-query (kv_heads = 1) attention."""
-
-    heads: Size
-    kv_heads: Size
-    head_dim: Size
-    """Width of one query, key and (unless ``v_head_dim`` says otherwise) value head."""
-    v_head_dim: Size | None = None
-    """Width of one value head; None where it is ``head_dim``."""
-    window: Size | None = None
-    """Sliding window in tokens; None for full attention."""
-    chunk: Size | None = None
-    """The sequence is cut into pieces of this many tokens that do not see each other; None for no cut."""
-    causal: bool = True
-    """False where every token sees every token (encoders, vision)."""
-    qkv_bias: bool = False
-    out_bias: bool = False
-    qk_norm: Literal["none", "head", "heads", "full"] = "none"
-    """Norm on queries and keys: over each head with one scale for all of them (``head``), over each head with
-    its own scale (``heads``), or over all heads together (``full``)."""
-    qk_norm_scale: bool = True
-    qk_norm_bias: bool = False
-    rotary_fraction: float = 1.0
-    """Share of each head that rotary embedding turns; 0 for learned, ALiBi or no positions."""
-    gate: Literal["none", "head", "element"] = "none"
-    """Sigmoid gate on the output, computed from the layer's input: one number per head or per element, with a
-    bias where queries have one."""
-    sinks: bool = False
-    """One learned logit per head in the denominator of the softmax."""
-    values_are_keys: bool = False
-    """Values are the keys before their norm and rotary embedding, so there is no value projection."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Indexer:
-    """A small scorer that chooses the keys each query attends to (DeepSeek-V3.2, arXiv 2512.02556)."""
-
-    heads: Size
-    head_dim: Size
-    """Width of one scoring query and of the one key that all its heads share."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LatentAttention:
-    """Multi-head latent attention (arXiv 2405.04434, section 2.1): keys and values from one latent."""
-
-    heads: Size
-    kv_lora_rank: Size
-    """Width of the latent that keys and values are expanded from, and that decoding caches."""
-    qk_nope_head_dim: Size
-    """Width of the part of a query or key head without positions."""
-    qk_rope_head_dim: Size
-    """Width of the rotary part; its key is shared by all heads and cached beside the latent."""
-    v_head_dim: Size
-    q_lora_rank: Size | None = None
-    """Width of the latent of the queries; None where they are projected directly."""
-    bias: bool = False
-    """Biases on the two down-projections and on the output projection."""
-    selected: Size | None = None
-    """Keys each query attends to; None for all."""
-    indexer: Indexer | None = None
-    """What chooses them; None where nothing is chosen, or where an earlier layer's choice is used again."""
-
-    @property
-    def head_dim(self) -> Size:
-        """Width of one query or key head."""
-        return self.qk_nope_head_dim + self.qk_rope_head_dim
-
-    @property
-    def kv_heads(self) -> Size:
-        """Key and value heads in training and prefill, where the latent is expanded for every head."""
-        return self.heads
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeltaNet:
-    """Gated DeltaNet (arXiv 2412.06464): a state per value head, rewritten by the delta rule with decay."""
-
-    key_heads: Size
-    """Heads of queries and keys."""
-    value_heads: Size
-    """Heads of values; each carries a state."""
-    key_dim: Size
-    value_dim: Size
-    conv_kernel: Size = 4
-    """Taps of the short convolution over queries, keys and values."""
-
-    @property
-    def heads(self) -> Size:
-        """Heads that tensor parallelism can spread."""
-        return self.value_heads
-
-    @property
-    def kv_heads(self) -> Size:
-        """Heads that groups of ``heads`` share."""
-        return self.key_heads
-
-    @property
-    def head_dim(self) -> Size:
-        """Width of one query or key head."""
-        return self.key_dim
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mamba2:
-    """Mamba-2 (arXiv 2405.21060): a state per head that decays by a scalar."""
-
-    heads: Size
-    head_dim: Size
-    """Width of one value head."""
-    state_size: Size
-    """Width of the keys and queries (B and C)."""
-    groups: Size
-    """Sets of keys and queries, each shared by as many heads."""
-    conv_kernel: Size = 4
-    conv_bias: bool = True
-    bias: bool = False
-    """Biases on the input and output projections."""
-
-    @property
-    def kv_heads(self) -> Size:
-        """Heads that groups of ``heads`` share."""
-        return self.groups
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DenseFFN:
-    """Feed-forward layer: gated (three matrices, SwiGLU) or plain (two matrices, GELU)."""
-
-    ffn_size: Size
-    gated: bool = True
-    bias: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExpertsFFN:
-    """Mixture of experts: ``topk`` of ``experts`` per token, and ``shared`` that see every token."""
-
-    ffn_size: Size
-    """Width of one routed expert."""
-    experts: Size
-    topk: Size
-    shared_ffn_size: Size = 0
-    """Width of the shared experts together; 0 for none."""
-    gated: bool = True
-    bias: bool = False
-    """Biases in the routed experts."""
-    router_bias: bool = False
-    """One trained number per expert, added to its score."""
-    shared_gate: bool = False
-    """A sigmoid gate on the shared experts' output, one number per token (Qwen2-MoE)."""
-    separate_norms: bool = False
-    """Routed and shared experts each have norms of their own, and the router a scale per feature and per
-    expert (Gemma 4)."""
-    latent_size: Size | None = None
-    """Width that the tokens are projected to before the routed experts and back from after them (Nemotron 3);
-    None where experts see the model's width."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoFFN:
-    """No feed-forward layer: the block is a token mixer alone."""
-
-    @property
-    def ffn_size(self) -> Size:
-        """Its width."""
-        return 0
-
-    @property
-    def gated(self) -> bool:
-        """It has no gate."""
-        return False
-
-
-Mixer = SelfAttention | LatentAttention | DeltaNet | Mamba2
-Channel = DenseFFN | ExpertsFFN | NoFFN
+Mixer = (
+    SelfAttention | LatentAttention | SparseAttention | DeltaNet | KimiDelta | GatedLinear | RWKV7 | Mamba2 | MLSTM
+    | SLSTM | LSTM | Convolution | LongConvolution
+)  # fmt: skip
+Channel = DenseFFN | ExpertsFFN | ProductKeyMemory | HashedTable | NoFFN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,6 +67,8 @@ class Block:
     """Mixer and channel mixer read the same residual stream and are added at once."""
     shared_norm: bool = False
     """With ``parallel``: one norm serves both."""
+    ternary: bool = False
+    """Products hold weights of -1, 0 and 1 (BitNet b1.58, arXiv 2402.17764); training keeps them in full beside."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from shapewright.architecture.graph import build_graph
 from shapewright.architecture.operator import Size
-from shapewright.architecture.shape import Block, DeltaNet, LatentAttention, Mamba2, Shape
+from shapewright.architecture.shape import Shape
 
 
 def parameter_breakdown(shape: Shape) -> dict[str, Size]:
@@ -39,7 +39,7 @@ def cache_elements(shape: Shape, context: Size) -> Size:
     """
     total: Size = 0
     for block in shape.blocks:
-        total = total + block.count * _cached(block, context)
+        total = total + block.count * block.mixer.cached(context)
     return total
 
 
@@ -51,31 +51,8 @@ def state_elements(shape: Shape) -> Size:
     """
     total: Size = 0
     for block in shape.blocks:
-        a = block.mixer
-        if isinstance(a, DeltaNet):
-            mixed = 2 * a.key_heads * a.key_dim + a.value_heads * a.value_dim
-            total = total + block.count * (
-                a.value_heads * a.key_dim * a.value_dim + (a.conv_kernel - 1) * mixed
-            )
-        elif isinstance(a, Mamba2):
-            mixed = a.heads * a.head_dim + 2 * a.groups * a.state_size
-            total = total + block.count * (a.heads * a.head_dim * a.state_size + (a.conv_kernel - 1) * mixed)
+        total = total + block.count * block.mixer.state_elements
     return total
-
-
-def _cached(block: Block, context: Size) -> Size:
-    a = block.mixer
-    if isinstance(a, LatentAttention):
-        indexer = 0 if a.indexer is None else a.indexer.head_dim
-        return context * (a.kv_lora_rank + a.qk_rope_head_dim + indexer)
-    if isinstance(a, DeltaNet | Mamba2):
-        return 0
-    v_head_dim = a.head_dim if a.v_head_dim is None else a.v_head_dim
-    kept = context
-    for limit in (a.window, a.chunk):
-        if limit is not None:
-            kept = np.minimum(kept, limit)
-    return kept * a.kv_heads * (a.head_dim + v_head_dim)
 
 
 def power_of_two(size: int) -> int:

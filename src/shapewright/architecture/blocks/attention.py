@@ -1,9 +1,9 @@
 """Softmax attention as operators, from the projections to the output projection.
 
 Decisions: queries, keys and values are projected by one product, as fused kernels do; the parameters are the
-same. A norm on queries and keys keeps its input and its output for the backward pass; rotary embedding is
-linear and keeps nothing. Attention keeps its output; the log-sum-exp (4 bytes per head and token, at most 2 %
-of the output for heads of 128) is neglected.
+same; a layer that shares another's keys and values projects queries only. A norm on queries and keys keeps its input
+and its output for the backward pass; rotary embedding is linear and keeps nothing. Attention keeps its output; the
+log-sum-exp (4 bytes per head and token, at most 2 % of the output for heads of 128) is neglected.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def attention_operators(
         q_len = np.minimum(seq_len, a.chunk)
         sequences, kv_len = batch * (seq_len / q_len), np.minimum(kv_len, a.chunk)
     v_head_dim = a.head_dim if a.v_head_dim is None else a.v_head_dim
+    own = int(not a.shares_kv)
     q_features = a.heads * a.head_dim
-    k_features = a.kv_heads * a.head_dim
-    v_features = a.kv_heads * v_head_dim
+    k_features = a.kv_heads * a.head_dim * own
+    v_features = a.kv_heads * v_head_dim * own
     o_features = a.heads * v_head_dim
     qkv = q_features + k_features + (0 if a.values_are_keys else v_features)
     ops: list[Operator] = [
@@ -67,5 +68,8 @@ def attention_operators(
 
 
 def _qk_norm_params(a: SelfAttention) -> Size:
-    features = 2 * a.head_dim if a.qk_norm == "head" else (a.heads + a.kv_heads) * a.head_dim
+    key_heads = a.kv_heads * int(not a.shares_kv)
+    features = (
+        (1 + int(not a.shares_kv)) * a.head_dim if a.qk_norm == "head" else (a.heads + key_heads) * a.head_dim
+    )
     return features * (int(a.qk_norm_scale) + int(a.qk_norm_bias))

@@ -7,14 +7,24 @@ beside the routed ones and are added in the same pass that brings the routed tok
 
 from __future__ import annotations
 
+import numpy as np
+
 from shapewright.architecture.blocks.pointwise import norm_operator
 from shapewright.architecture.operator import GroupedMatmul, Matmul, Operator, Pointwise, Size
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN, Norm
+from shapewright.errors import UsageError
 
 
 def dense_operators(ffn: DenseFFN, width: Size, *, tokens: Size, name: str = "ffn") -> tuple[Operator, ...]:
     """Up (and gate) projection, activation, down projection."""
     up = ffn.ffn_size * (1 + int(ffn.gated))
+    if ffn.monarch_blocks is not None:
+        return (
+            *_monarch(f"{name}.up", tokens, width, up, ffn.monarch_blocks, bias=up * int(ffn.bias)),
+            Pointwise(name=f"{name}.activation", place="layer", read=tokens * up, written=tokens * ffn.ffn_size,
+                      split="features", saved=tokens * ffn.ffn_size),
+            *_monarch(f"{name}.down", tokens, ffn.ffn_size, width, ffn.monarch_blocks, bias=width * int(ffn.bias)),
+        )  # fmt: skip
     return (
         Matmul(name=f"{name}.up", place="layer", m=tokens, n=up, k=width, split="column",
                bias=up * int(ffn.bias), saved=tokens * up),
@@ -23,6 +33,36 @@ def dense_operators(ffn: DenseFFN, width: Size, *, tokens: Size, name: str = "ff
         Matmul(name=f"{name}.down", place="layer", m=tokens, n=width, k=ffn.ffn_size, split="row",
                bias=width * int(ffn.bias)),
     )  # fmt: skip
+
+
+def _monarch(name: str, tokens: Size, k: Size, n: Size, blocks: Size, *, bias: Size) -> tuple[Operator, ...]:
+    """Two block-diagonal products with a permutation between them (arXiv 2204.00595, section 3.1).
+
+    Raises:
+        UsageError: the blocks do not divide both widths.
+    """
+    if np.any((k % blocks != 0) | (n % blocks != 0)):
+        raise UsageError(
+            f"monarch_blocks (={blocks}) does not divide the widths {k} and {n} of {name}",
+            "every block is equally wide", f"nearest that works: {nearest_divisor(blocks, k, n)}",
+        )  # fmt: skip
+    inner = np.minimum(k, n)
+
+    def factor(part: str, wide: Size, out: Size, extra: Size) -> GroupedMatmul:
+        return GroupedMatmul(name=f"{name}.{part}", place="layer", tokens=tokens, experts=blocks, topk=blocks,
+                             n=out // blocks, k=wide // blocks, over="heads", bias=extra // blocks,
+                             saved=tokens * out)  # fmt: skip
+
+    permuted = Pointwise(name=f"{name}.permute", place="layer", read=tokens * inner, written=tokens * inner,
+                         split="features", backward_factor=1.0, exchanged=True)  # fmt: skip
+    return factor("first", k, inner, 0), permuted, factor("second", inner, n, bias)
+
+
+def nearest_divisor(wanted: Size, *sizes: Size) -> int:
+    """The number nearest to ``wanted`` that divides every size."""
+    common = int(np.gcd.reduce(np.concatenate([np.ravel(np.asarray(size, int)) for size in sizes])))
+    target = float(np.ravel(wanted)[0])
+    return min((d for d in range(1, common + 1) if common % d == 0), key=lambda d: abs(d - target))
 
 
 def experts_operators(moe: ExpertsFFN, width: Size, *, tokens: Size, norm: Norm) -> tuple[Operator, ...]:

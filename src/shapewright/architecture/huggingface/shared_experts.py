@@ -18,7 +18,8 @@ from shapewright.architecture.huggingface.parts import (
     windows,
 )
 from shapewright.architecture.huggingface.registry import family
-from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, Indexer, LatentAttention, Mixer, Shape
+from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, LatentAttention, Mixer, Shape
+from shapewright.architecture.softmax_mixers import Indexer
 
 
 @family(
