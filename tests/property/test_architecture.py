@@ -13,15 +13,26 @@ from shapewright.architecture.graph import build_graph, num_active_params, num_p
 from shapewright.architecture.huggingface import FAMILIES, read_config, write_config
 from shapewright.architecture.operator import Attention
 from shapewright.architecture.shape import (
+    LSTM,
+    MLSTM,
+    RWKV7,
+    SLSTM,
     Block,
+    Convolution,
     DeltaNet,
     DenseFFN,
     ExpertsFFN,
+    GatedLinear,
+    HashedTable,
+    KimiDelta,
     LatentAttention,
+    LongConvolution,
     Mamba2,
     NoFFN,
+    ProductKeyMemory,
     SelfAttention,
     Shape,
+    SparseAttention,
 )
 from shapewright.errors import NotCoveredError, ShapewrightError
 
@@ -67,9 +78,21 @@ def _shapes(draw: st.DrawFn) -> Shape:
                      value_dim=draw(st.integers(8, 64)))  # fmt: skip
     mamba = Mamba2(heads=groups * draw(st.integers(1, 3)), head_dim=draw(st.integers(8, 64)), groups=groups,
                    state_size=draw(st.integers(8, 64)))  # fmt: skip
-    mixer = draw(st.sampled_from([attention, attention, latent, delta, mamba]))
+    heads, width = groups, draw(st.integers(8, 64))
+    others = [
+        SparseAttention(heads=4 * groups, kv_heads=groups, head_dim=width, window=draw(st.integers(1, 64))),
+        KimiDelta(heads=heads, head_dim=width), GatedLinear(heads=heads, key_dim=width, value_dim=2 * width),
+        RWKV7(heads=heads, head_dim=width), MLSTM(heads=heads, key_dim=width, value_dim=2 * width),
+        SLSTM(heads=heads, head_dim=width), LSTM(cell_size=width, bias=draw(st.booleans())),
+        Convolution(channels=width, gated=draw(st.booleans())), LongConvolution(channels=width),
+        replace(attention, shares_kv=True),
+    ]  # fmt: skip
+    mixer = draw(st.sampled_from([attention, attention, latent, delta, mamba, *others]))
     first = draw(st.integers(1, 3))
-    blocks = [Block(mixer=mixer, channel=draw(st.sampled_from([dense, dense, NoFFN()])), count=first)]
+    memory = ProductKeyMemory(num_keys=draw(st.integers(2, 40)), heads=2, topk=3, query_dim=8)
+    table = HashedTable(table_rows=draw(st.integers(1, 400)), row_size=8, lookups=3)
+    channel = draw(st.sampled_from([dense, dense, NoFFN(), memory, table]))
+    blocks = [Block(mixer=mixer, channel=channel, count=first, ternary=draw(st.booleans()))]
     if draw(st.booleans()):
         blocks.append(Block(mixer=mixer, channel=moe, count=draw(st.integers(1, 3))))
     return Shape(name="any", vocab_size=draw(st.integers(1, 500)), hidden_size=draw(st.integers(1, 300)),

@@ -179,43 +179,10 @@ def _shape_fields(shape: Shape, document: dict[str, Any]) -> list[tuple[str, str
 
 def _describe(block: Block) -> str:
     """One layer in words."""
-    channel = _describe_channel(block)
-    return f"({_describe_mixer(block)}{'; ' if channel else ''}{channel})"
+    from shapewright.architecture.words import channel_words, mixer_words
 
-
-def _describe_mixer(block: Block) -> str:
-    from shapewright.architecture.shape import DeltaNet, LatentAttention, Mamba2
-
-    a = block.mixer
-    if isinstance(a, LatentAttention):
-        return f"latent attention, {a.heads} heads of {a.head_dim}, latent {a.kv_lora_rank}"
-    if isinstance(a, DeltaNet):
-        return (
-            f"gated DeltaNet, {a.value_heads} states of {a.key_dim} x {a.value_dim}, {a.key_heads} key heads"
-        )
-    if isinstance(a, Mamba2):
-        return f"Mamba-2, {a.heads} states of {a.state_size} x {a.head_dim}, {a.groups} groups"
-    limit = (
-        f", window {a.window}"
-        if a.window is not None
-        else f", chunk {a.chunk}"
-        if a.chunk is not None
-        else ""
-    )
-    return f"attention, {a.heads} heads of {a.head_dim} on {a.kv_heads} key-value heads{limit}"
-
-
-def _describe_channel(block: Block) -> str:
-    from shapewright.architecture.shape import DenseFFN, NoFFN
-
-    channel = block.channel
-    if isinstance(channel, NoFFN):
-        return ""
-    gated = "gated " if channel.gated else ""
-    if isinstance(channel, DenseFFN):
-        return f"{gated}ffn {channel.ffn_size}"
-    shared = f" and shared {channel.shared_ffn_size}" if channel.shared_ffn_size else ""
-    return f"{channel.topk} of {channel.experts} {gated}experts of {channel.ffn_size}{shared}"
+    channel = channel_words(block.channel)
+    return f"({mixer_words(block.mixer)}{'; ' if channel else ''}{channel})"
 
 
 def _fact_fields(facts: ModelFacts) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shapewright.cost import fourier, recurrence
 from shapewright.cost.attention import BACKWARD, decode_time, prefill_time, query_pairs
 from shapewright.cost.bandwidth import pointwise_time
 from shapewright.cost.collective import (
@@ -34,7 +35,7 @@ from shapewright.cost.formats import FORMATS, kernel_format
 from shapewright.cost.matmul import matmul_time
 from shapewright.cost.moe import moe_time
 from shapewright.cost.residual import MeasuredLevel, Residual, installed_tables
-from shapewright.cost.scan import scan_time
+from shapewright.cost.scan import scan_time, stream_time
 from shapewright.cost.transfer import StandIn, calibrated
 from shapewright.cost.unique import price_unique
 from shapewright.errors import NotCoveredError, UnknownNameError
@@ -51,9 +52,18 @@ FALLBACK = {
     "bytes": ("fp8",),
 }  # fmt: skip
 """Which format's coefficients stand in, in order; they are ratios to the wanted format's own peak and bytes."""
-SCAN_BACKWARD = 2.75
-"""Gradient of a chunked scan over its forward pass: chunk_gdn takes 1.27 ms forward and 4.74 ms with its gradient on
-GB200 (flash-linear-attention's README), 2.7 times for the gradient alone; 2.8 in its shorter case [1]."""
+SCAN_BACKWARD = {"delta": 2.75, "kda": 2.75, "rwkv7": 3.0, "gla": 3.35, "ssd": 2.3, "mlstm": 2.3}
+"""Gradient of a chunked scan over its forward pass. Measured on GB200 (flash-linear-attention's README, forward and
+forward with gradient): gated delta rule 1.265 and 4.738 ms, GLA 1.765 and 7.670, retention (scalar decay, as Mamba-2
+and mLSTM have) .787 and 2.618. KDA is taken as the delta rule, RWKV-7 between it and GLA; assumed [1]."""
+SCAN_FITS = {"delta": "gdn/scan", "kda": "kda/scan", "rwkv7": "kda/scan", "ssd": "mamba2/scan"}
+"""Measured kernels of a kind of scan; the rest, and what is not measured here, borrow ``gdn/scan``."""
+SCAN_WORK = {"rwkv7": 1.75}
+"""FLOP of a chunk over those of the borrowed kernel's (see :class:`shapewright.architecture.operator.Scan`)."""
+ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE}
+"""Kinds of mixers whose physics has no calibration of its own per accelerator."""
+STEP_TOKENS = 16
+"""Up to this many tokens per sequence the state is read and written once (decode); more is a chunked scan."""
 USUAL_HEAD_DIM = 128.0
 """The head size whose fit speaks for attention as a whole."""
 DECODE_QUERIES = 16
@@ -300,34 +310,71 @@ class CostModel:
         heads: Any,
         key_dim: Any,
         value_dim: Any,
+        key_heads: Any = None,
         backward: bool = False,
     ) -> Array:
-        """Seconds of a chunked scan (``delta`` or ``ssd``) over whole sequences; sizes broadcast.
+        """Seconds of a linear recurrence (a kind of :data:`SCAN_BACKWARD`) over whole sequences; sizes broadcast.
 
-        ``backward`` gives the gradient's time by the measured ratio. Both kinds cut the sequence into the same
-        chunks, so one without measurements here borrows the span of the other.
+        Up to :data:`STEP_TOKENS` tokens are a decode step, bounded by its states. ``key_heads`` are the heads of
+        queries and keys where several states share one; None for as many. ``backward`` gives the gradient's time by
+        the measured ratio. All kinds cut the sequence into chunks, so one without measurements here borrows the span
+        of another.
         """
-        fit = self._physics("scan", kind)
+        fit, step = self._physics("scan", kind), self._step_fit(kind)
         device = self.device("bf16" if "bf16" in self.accelerator.peak_flops else "fp32")
+        work = SCAN_WORK.get(kind, 1.0)
 
         def price(*flat: NDArray) -> Array:
-            b, t, h, dk, dv = flat
-            seconds = scan_time(
-                fit.coefficients, device, sequences=b, length=t, heads=h, key_dim=dk, value_dim=dv
+            b, t, h, dk, dv, g = flat
+            state = 8.0 * b * h * dk * dv + 2.0 * b * t * (2.0 * g * dk + 2.0 * h * dv)
+            few = stream_time(step.coefficients, device, num_bytes=state, units=b * h)
+            taken = work * scan_time(
+                fit.coefficients,
+                device,
+                sequences=b,
+                length=t,
+                heads=h,
+                key_dim=dk,
+                value_dim=dv,
+                key_heads=g,
             )
-            return self._corrected(
-                seconds,
+            taken = self._corrected(
+                taken,
                 fit,
                 batch_size=b,
                 seq_len=t,
-                num_k_heads=h,
+                num_k_heads=g,
                 head_k_dim=dk,
                 num_v_heads=h,
                 head_v_dim=dv,
             )
+            return np.where(t <= STEP_TOKENS, few, taken)
 
-        seconds = price_unique(price, *np.broadcast_arrays(batch, seq_len, heads, key_dim, value_dim))
-        return seconds * SCAN_BACKWARD if backward else seconds
+        shared = heads if key_heads is None else key_heads
+        sizes = np.broadcast_arrays(batch, seq_len, heads, key_dim, value_dim, shared)
+        seconds = price_unique(price, *sizes)
+        return seconds * SCAN_BACKWARD[kind] if backward else seconds
+
+    def recurrence(
+        self, *, batch: Any, seq_len: Any, units: Any, gates: Any, heads: Any = 1, backward: bool = False
+    ) -> Array:
+        """Seconds of a recurrence that waits for a product at every token (LSTM, sLSTM); sizes broadcast."""
+        device = self.device("bf16" if "bf16" in self.accelerator.peak_flops else "fp32")
+        seconds = recurrence.recurrence_time(
+            device, self.accelerator, batch=batch, steps=seq_len, units=units, gates=gates, heads=heads
+        )
+        return seconds * recurrence.BACKWARD if backward else seconds
+
+    def fourier(self, *, sequences: Any, length: Any, backward: bool = False) -> Array:
+        """Seconds of ``sequences`` convolutions as long as the sequence, in a fused kernel; sizes broadcast."""
+        device = self.device("bf16" if "bf16" in self.accelerator.peak_flops else "fp32")
+        seconds = fourier.fused_time(device, self.accelerator, sequences=sequences, length=length)
+        return seconds * fourier.BACKWARD if backward else seconds
+
+    def _step_fit(self, kind: str) -> Fit:
+        have = {fit.family for fit in self.calibration.fits}
+        wanted = SCAN_FITS.get(kind, "gdn/scan").replace("/scan", "/recurrent")
+        return self.fit(wanted if wanted in have else "gdn/recurrent", "bf16")
 
     def pointwise(self, num_bytes: ArrayLike, activations: str = "bytes") -> Array:
         """Seconds of a kernel bounded by its ``num_bytes`` of memory traffic, its launch included.
@@ -380,7 +427,9 @@ class CostModel:
     def _physics(self, family: str, number_format: str) -> Fit:
         if family == "scan":
             have = {fit.family for fit in self.calibration.fits}
-            wanted = {"delta": "gdn/scan", "ssd": "mamba2/scan"}[number_format]
+            if number_format in ASSUMED:
+                return ASSUMED[number_format]
+            wanted = SCAN_FITS.get(number_format, "gdn/scan")
             return self.fit(wanted if wanted in have else "gdn/scan", "bf16")
         if family in ("attention", "attention_decode"):
             return self.attention_fit(family, number_format, USUAL_HEAD_DIM, windowed=False)

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.architecture.operator import Attention, GroupedMatmul, Matmul, Operator, Size
+from shapewright.architecture.operator import (
+    Attention,
+    FourierConvolution,
+    GroupedMatmul,
+    Matmul,
+    Operator,
+    Pointwise,
+    Recurrence,
+    Size,
+)
 from shapewright.plan.costs import Context, OperatorCost
 from shapewright.plan.framework import Framework
 from shapewright.plan.network import collective_seconds
@@ -20,7 +29,8 @@ def communication_of(op: Operator, item: OperatorCost, context: Context) -> list
 
     Tensor parallelism (with sequence parallelism) gathers the input of each column-split product's group and
     scatters the output of each row-split one, forward and backward; context parallelism passes keys and
-    values around a ring behind the attention itself; expert parallelism sends tokens there and back.
+    values around a ring behind the attention itself; expert parallelism sends tokens there and back. A full recurrence
+    gathers its outputs at every token; a long convolution trades tokens for channels and back.
     """
     split, act = context.split, context.precision.activation_bytes
     tensor = context.full(context.tokens * context.width / split.cp * act)
@@ -30,7 +40,21 @@ def communication_of(op: Operator, item: OperatorCost, context: Context) -> list
             context, "reduce_scatter", tensor, split.tp, 1
         )
         found.append((f"{op.name.split('.')[0]} all-gather + reduce-scatter (tp)", "all_gather", pair, pair))
-    if isinstance(op, GroupedMatmul) and np.max(split.ep) > 1:
+    if isinstance(op, Pointwise) and op.exchanged and np.max(split.tp) > 1:
+        held = context.full(op.written) * act * context.full(split.tp)
+        moved = _on_axis(context, "all_to_all", held, split.tp, 1)
+        found.append((f"{op.name.rpartition('.')[0]} all-to-all (tp)", "all_to_all", moved, moved))
+    if isinstance(op, Recurrence) and np.max(split.tp) > 1:
+        # Full recurrent matrices need every unit's last output at every token; blocks of their own need none.
+        outputs = context.full(op.batch * op.units) * context.full(split.tp) * act
+        each = _on_axis(context, "all_gather", outputs, split.tp, 1) * context.full(op.seq_len)
+        each = np.where(context.full(op.heads) * context.full(split.tp) > 1, 0.0, each)
+        found.append((f"{op.name.split('.')[0]} all-gather at every token (tp)", "all_gather", each, each))
+    if isinstance(op, FourierConvolution) and np.max(split.cp) > 1:
+        held = context.full(op.batch * op.seq_len * op.channels) * context.full(split.cp) * act
+        moved = 2 * _on_axis(context, "all_to_all", held, split.cp, split.tp)
+        found.append((f"{op.name.split('.')[0]} all-to-all (cp)", "all_to_all", moved, moved))
+    if isinstance(op, GroupedMatmul) and op.over == "experts" and np.max(split.ep) > 1:
         # Tokens of this rank times topk, sent once; every member of the group holds as many.
         routed = context.full(op.tokens * op.topk * context.width * act)
         stride = 1

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from shapewright.architecture.graph import build_graph
 from shapewright.architecture.operator import (
     Attention,
+    FourierConvolution,
+    Gather,
     GroupedMatmul,
     Matmul,
     Operator,
     Pointwise,
+    Recurrence,
     Scan,
     Size,
 )
@@ -29,7 +32,13 @@ from shapewright.hardware.cluster import Cluster
 from shapewright.plan.costs import Context, ModelCost, OperatorCost, PlaceCost, weighted
 from shapewright.plan.exchange import communication_of
 from shapewright.plan.framework import Framework
-from shapewright.plan.mixing import price_attention, price_scan
+from shapewright.plan.mixing import (
+    price_attention,
+    price_fourier,
+    price_gather,
+    price_recurrence,
+    price_scan,
+)
 from shapewright.plan.precision import FULL_WIDTH, Precision
 from shapewright.plan.products import price_grouped, price_matmuls
 from shapewright.plan.shard import Split, shard
@@ -111,6 +120,12 @@ def _price_place(ops: list[tuple[Operator, Any]], context: Context) -> PlaceCost
             item = price_attention(op, context)
         elif isinstance(op, Scan):
             item = price_scan(op, context)
+        elif isinstance(op, Recurrence):
+            item = price_recurrence(op, context)
+        elif isinstance(op, FourierConvolution):
+            item = price_fourier(op, context)
+        elif isinstance(op, Gather):
+            item = price_gather(op, context)
         else:
             item = _price_pointwise(op, context)
         item = _slowed(item, context)
@@ -127,7 +142,7 @@ def _price_place(ops: list[tuple[Operator, Any]], context: Context) -> PlaceCost
             pointwise_saved = pointwise_saved + kept
             pointwise_forward = pointwise_forward + item.forward
         held = context.full(op.params) * weight
-        if isinstance(op, GroupedMatmul):
+        if isinstance(op, GroupedMatmul) and op.over == "experts":
             params_expert = params_expert + held
         else:
             params_split = params_split + held

@@ -1,4 +1,4 @@
-"""What mixes tokens: attention, whole or split over context-parallel ranks, and scans."""
+"""What mixes tokens: attention (whole or split over context-parallel ranks), recurrences, long convolutions, tables."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.architecture.operator import Attention, Scan, Size
+from shapewright.architecture.operator import Attention, FourierConvolution, Gather, Recurrence, Scan, Size
 from shapewright.plan.costs import Context, OperatorCost
 
 Array = NDArray[Any]
+SECTOR = 64.0
+"""What one read of device memory brings (the default fetch granularity of the L2 cache of NVIDIA's GPUs) [B]."""
 
 
 def price_attention(op: Attention, context: Context) -> OperatorCost:
@@ -79,18 +81,83 @@ def price_scan(op: Scan, context: Context) -> OperatorCost:
                 heads=op.heads,
                 key_dim=op.key_dim,
                 value_dim=op.value_dim,
+                key_heads=op.key_heads,
                 backward=backward,
             )
         )
 
-    features = 2 * op.key_heads * op.key_dim + 2 * op.heads * op.value_dim
     return OperatorCost(
         name=op.name,
         cause="compute",
         forward=seconds(backward=False),
         backward=seconds(backward=True),
         flops=context.full(op.flops),
-        bytes=context.full(op.batch * op.seq_len * features) * context.precision.activation_bytes,
+        bytes=context.full(op.elements) * context.precision.activation_bytes,
         family="scan",
         number_format=op.kind,
+    )
+
+
+def price_recurrence(op: Recurrence, context: Context) -> OperatorCost:
+    """A recurrence that waits for a product at every token, whole on every rank of context parallelism."""
+
+    def seconds(backward: bool) -> Array:
+        return context.full(
+            context.model.recurrence(
+                batch=op.batch,
+                seq_len=op.seq_len,
+                units=op.units,
+                gates=op.gates,
+                heads=op.heads,
+                backward=backward,
+            )
+        )
+
+    return OperatorCost(
+        name=op.name,
+        cause="compute",
+        forward=seconds(backward=False),
+        backward=seconds(backward=True),
+        flops=context.full(op.flops),
+        bytes=context.full(op.elements + op.params) * context.precision.activation_bytes,
+        family="scan",
+        number_format="lstm",
+    )
+
+
+def price_fourier(op: FourierConvolution, context: Context) -> OperatorCost:
+    """Convolutions as long as the sequence, on the channels of a rank."""
+
+    def seconds(backward: bool) -> Array:
+        return context.full(
+            context.model.fourier(sequences=op.batch * op.channels, length=op.seq_len, backward=backward)
+        )
+
+    return OperatorCost(
+        name=op.name,
+        cause="compute",
+        forward=seconds(backward=False),
+        backward=seconds(backward=True),
+        flops=context.full(op.flops),
+        bytes=context.full(op.elements) * context.precision.activation_bytes,
+        family="scan",
+        number_format="fourier",
+    )
+
+
+def price_gather(op: Gather, context: Context) -> OperatorCost:
+    """Rows of a table: what is read comes in whole sectors of memory; the gradient reads and writes the rows."""
+    width = context.precision.activation_bytes
+    row = np.asarray(op.row_size, float) * width
+    waste = (np.ceil(row / SECTOR) * SECTOR) / row
+    traffic = context.full(op.elements * waste) * width
+    return OperatorCost(
+        name=op.name,
+        cause="memory",
+        forward=context.full(context.model.pointwise(traffic, context.precision.name)),
+        backward=context.full(context.model.pointwise(2.0 * traffic, context.precision.name)),
+        flops=context.full(op.flops),
+        bytes=traffic,
+        family="memory",
+        number_format="bytes",
     )

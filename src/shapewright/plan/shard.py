@@ -14,10 +14,13 @@ import numpy as np
 
 from shapewright.architecture.operator import (
     Attention,
+    FourierConvolution,
+    Gather,
     GroupedMatmul,
     Matmul,
     Operator,
     Pointwise,
+    Recurrence,
     Scan,
     Size,
 )
@@ -48,6 +51,15 @@ def shard(op: Operator, split: Split) -> Operator:
             bias=op.bias / tp_n,
             saved=op.saved / (split.cp * split.tp),
         )
+    if isinstance(op, GroupedMatmul) and op.over == "heads":
+        # A product per head: tensor parallelism spreads the heads, every token meets all of them.
+        return replace(
+            op,
+            tokens=op.tokens / split.cp,
+            experts=op.experts / split.tp,
+            topk=op.topk / split.tp,
+            saved=op.saved / (split.cp * split.tp),
+        )
     if isinstance(op, GroupedMatmul):
         etp_n = split.etp if op.split == "column" else 1
         etp_k = split.etp if op.split == "row" else 1
@@ -74,6 +86,31 @@ def shard(op: Operator, split: Split) -> Operator:
             op,
             heads=op.heads / split.tp,
             key_heads=np.maximum(op.key_heads / split.tp, 1),
+            saved=op.saved / (split.cp * split.tp),
+        )
+    if isinstance(op, Recurrence):
+        # A rank holds its units' rows of the matrices. Where they are one block, it is a part of that block and the
+        # outputs are gathered at every token. Tokens follow one another whoever computes them.
+        return replace(
+            op,
+            units=op.units / split.tp,
+            heads=op.heads / split.tp,
+            bias=op.bias / split.tp,
+            saved=op.saved / (split.cp * split.tp),
+        )
+    if isinstance(op, FourierConvolution):
+        # Context parallelism trades tokens for channels before and after: whole sequences of fewer channels.
+        return replace(
+            op,
+            channels=op.channels / (split.tp * split.cp),
+            weights=op.weights / split.tp,
+            saved=op.saved / (split.cp * split.tp),
+        )
+    if isinstance(op, Gather):
+        return replace(
+            op,
+            tokens=op.tokens / split.cp,
+            row_size=op.row_size / split.tp,
             saved=op.saved / (split.cp * split.tp),
         )
     return _shard_pointwise(op, split)

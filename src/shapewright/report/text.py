@@ -14,6 +14,7 @@ from math import log
 from typing import Literal
 
 from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, LatentAttention, SelfAttention, Shape
+from shapewright.architecture.words import channel_words, mixer_words
 from shapewright.designs.document import Candidate, Design, Part, Prediction, Rejected, Request
 from shapewright.evidence import Figure
 from shapewright.plan.parallel import Plan
@@ -106,13 +107,15 @@ def _layer_text(block: Block) -> str:
     elif isinstance(mixer, SelfAttention):
         heads += f" · window {mixer.window:,}" if mixer.window is not None else ""
     else:
-        heads = f"{type(mixer).__name__}, {heads}"
+        heads = mixer_words(mixer)
     if isinstance(channel, ExpertsFFN):
         shared = f" · shared {channel.shared_ffn_size:,}" if channel.shared_ffn_size else ""
         return (
             f"{heads} · {channel.experts:,} experts of {channel.ffn_size:,}, {channel.topk} per token{shared}"
         )
-    return f"{heads} · ffn {channel.ffn_size:,}" if isinstance(channel, DenseFFN) else heads
+    if isinstance(channel, DenseFFN) and channel.monarch_blocks is None:
+        return f"{heads} · ffn {channel.ffn_size:,}"
+    return " · ".join(filter(None, (heads, channel_words(channel))))
 
 
 def plan_text(plan: Plan) -> str:

@@ -7,6 +7,8 @@ cuDNN's reserve space does. Decoding runs the same operators on one token.
 
 from __future__ import annotations
 
+import numpy as np
+
 from shapewright.architecture.blocks.recurrent import convolution
 from shapewright.architecture.operator import GroupedMatmul, Matmul, Operator, Pointwise, Recurrence, Size
 from shapewright.architecture.shape import LSTM, SLSTM
@@ -38,7 +40,7 @@ def slstm_operators(
     """
     tokens, units = batch * seq_len, a.heads * a.head_dim
     ops: list[Operator] = []
-    if a.conv_kernel:
+    if np.any(a.conv_kernel):
         ops.append(
             convolution("slstm.conv", tokens, units, a.conv_kernel, batch=batch, decode=decode, bias=units)
         )
