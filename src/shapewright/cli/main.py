@@ -23,6 +23,7 @@ from shapewright.cli import (
     measure,
     models,
     schema,
+    studio,
     train,
     validate,
 )
@@ -47,6 +48,7 @@ app.command("lint")(lint.command)
 app.command("measure")(measure.command)
 app.command("models")(models.command)
 app.command("schema")(schema.command)
+app.command("studio")(studio.command)
 app.command("train")(train.command)
 app.add_typer(fit.app, name="fit")
 app.add_typer(ladder.app, name="ladder")

@@ -29,20 +29,33 @@ def load_design(path: str | Path) -> Design:
             raise DocumentError(
                 f"{path} has {size:,} bytes", f"a design has at most {MAX_BYTES:,}", "is this the right file?"
             )
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
+        text = path.read_bytes()
     except OSError as error:
         raise DocumentError(
             f"{path} cannot be read", str(error), "name a design.json written by: shapewright design"
         ) from error
+    return parse_design(text, str(path))
+
+
+def parse_design(text: bytes, where: str) -> Design:
+    """The Design in the text of a document.
+
+    Args:
+        where: what to call the document in errors.
+
+    Raises:
+        DocumentError: it is not JSON, of another version, or has a key or value that the schema does not know.
+    """
+    try:
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DocumentError(
-            f"{path} is not JSON", str(error), "name a design.json written by: shapewright design"
+            f"{where} is not JSON", str(error), "name a design.json written by: shapewright design"
         ) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DocumentError(
-            f"{path}: schema_version (={version!r}) is not {SCHEMA_VERSION}",
+            f"{where}: schema_version (={version!r}) is not {SCHEMA_VERSION}",
             "this is not a design of this version of Shapewright",
             "write it again with: shapewright design",
         )
@@ -50,9 +63,9 @@ def load_design(path: str | Path) -> Design:
         found = adapter().validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"]))
         raise DocumentError(
-            f"{path}: {where}: {first['msg']}",
+            f"{where}: {place}: {first['msg']}",
             f"{error.error_count()} places do not follow the schema",
             "mend the file, or write it again with: shapewright design",
         ) from error

@@ -13,20 +13,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from shapewright.designs.document import Design, Part
+from shapewright.designs.document import Design
+from shapewright.designs.streams import STREAMS, stream_of
 from shapewright.export.exported import Exported
 
-STREAMS = (
-    "compute",
-    "tensor-parallel communication",
-    "context-parallel communication",
-    "expert-parallel communication",
-    "data-parallel communication",
-    "pipeline",
-)
-"""The tracks in order; the position is the thread of the trace."""
-
-_STREAM_OF_AXIS = {"tp": 1, "cp": 2, "ep": 3, "dp": 4, "pp": 5}
 _MICROSECONDS = 1e6
 
 
@@ -61,17 +51,6 @@ def trace(design: Design) -> Exported:
         "traceEvents": _metadata({event["tid"] for event in events}) + events,
     }
     return Exported(text=json.dumps(document, indent=1) + "\n", file_name="trace.json")
-
-
-def stream_of(part: Part) -> int:
-    """The track of a part: communication and bubbles by the axis they belong to, everything else computes."""
-    if part.cause == "bubble":
-        return STREAMS.index("pipeline")
-    if part.cause != "communication":
-        return STREAMS.index("compute")
-    # Parts that communicate end with their axis in brackets, since the same collective serves several.
-    axis = part.name.rpartition("(")[2].rstrip(")")
-    return _STREAM_OF_AXIS.get(axis, STREAMS.index("data-parallel communication"))
 
 
 def _metadata(used: set[int]) -> list[dict[str, Any]]:

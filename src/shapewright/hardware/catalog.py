@@ -88,14 +88,21 @@ def load_calibration(device: str | Accelerator) -> Calibration:
         if fits:
             return Calibration(accelerator=accelerator.name, fits=fits)
     else:
-        path = DATA / "calibrations" / f"{accelerator.name}.toml"
-        if path.exists():
-            return parse_calibration(read_toml(path), str(path))
+        shipped = _shipped_calibration(accelerator.name)
+        if shipped is not None:
+            return shipped
     raise NotCoveredError(
         f"{accelerator.name} has no calibration of its own",
         "nobody's measurements on it were fitted",
         "measure it there: shapewright measure",
     )
+
+
+@lru_cache(maxsize=32)
+def _shipped_calibration(name: str) -> Calibration | None:
+    """The calibration that ships for an accelerator, parsed once: its file is long, and a page asks many times."""
+    path = DATA / "calibrations" / f"{name}.toml"
+    return parse_calibration(read_toml(path), str(path)) if path.exists() else None
 
 
 def cluster_names() -> tuple[str, ...]:

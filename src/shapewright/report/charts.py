@@ -1,4 +1,4 @@
-"""The five charts of a Design as Vega-Lite specifications, which are plain dictionaries.
+"""The charts of a Design as Vega-Lite specifications, which are plain dictionaries.
 
 Decisions: each chart is a pure function of the Design; its data are the Design's own numbers in SI, and only axes
 and tooltips scale them. Width follows the page. A chart that has nothing to show is None. Colours of letters and
@@ -15,6 +15,7 @@ from shapewright.report.curve import loss_curve
 from shapewright.report.roofs import roofline
 from shapewright.report.stacks import memory_stack, step_time_stack
 from shapewright.report.theme import PAGE, vega_config
+from shapewright.report.timeline import timeline
 from shapewright.report.tradeoff import pareto
 from shapewright.report.vega import Spec
 
@@ -27,6 +28,7 @@ __all__ = [
     "pareto",
     "roofline",
     "step_time_stack",
+    "timeline",
 ]
 
 

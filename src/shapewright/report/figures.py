@@ -22,6 +22,11 @@ CHARTS: dict[str, tuple[str, str, Callable[[Design], Spec | None]]] = {
         "The whole step above, then each part where it lies in it; small parts are added up per cause.",
         charts.step_time_stack,
     ),
+    "timeline": (
+        "Timeline",
+        "The parts of one step on the streams of the busiest device, end to end; communication is what nothing hides.",
+        charts.timeline,
+    ),
     "memory": (
         "What fills the memory",
         "The fullest device, part by part; the dashed line is what may be used.",
@@ -47,17 +52,17 @@ def figure(design: Design, name: str) -> Markup:
     spec = chart(design)
     if spec is None:
         return Markup("")
-    numbers = _numbers(design, name)
+    table_of = numbers(design, name)
     return tag(
         "figure",
         tag("figcaption", tag("h3", title), tag("p", caption)),
         tag("div", id=f"chart-{name}", class_="chart"),
         tag("noscript", tag("p", spec["description"])),
-        details("The numbers", numbers) if numbers else "",
+        details("The numbers", table_of) if table_of else "",
     )
 
 
-def _numbers(design: Design, name: str) -> Markup:
+def numbers(design: Design, name: str) -> Markup:
     """The numbers of a chart; the candidates have a table of their own."""
     tables: dict[str, Callable[[], Markup]] = {
         "step-time": lambda: _parts("Step time", design.step_parts, "s"),

@@ -74,7 +74,11 @@ def why(design: Design) -> Markup:
         bullets(what_binds(design)),
         tag("h3", "Reasons"),
         bullets(reason.text for reason in design.reasons),
-        tag("div", *(figure(design, name) for name in ("step-time", "memory", "roofline")), class_="charts"),
+        tag(
+            "div",
+            *(figure(design, name) for name in ("step-time", "timeline", "memory", "roofline")),
+            class_="charts",
+        ),
         tag("h3", "What would change"),
         bullets(item.text for item in what_would_change(design) if item.bound),
     )

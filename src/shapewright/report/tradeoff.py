@@ -68,6 +68,7 @@ def _row(design: Design, index: int, candidate: Candidate, batch: int) -> Spec:
     c, per_token = candidate, candidate.step_time_s / batch
     return {
         "name": c.summary,
+        "index": index,
         "standing": "choice" if index == 0 else "tie" if c.tie else "behind",
         "pareto": c.pareto,
         "loss": c.loss,

@@ -35,6 +35,6 @@ def test_the_page_draws_its_charts_without_a_word(
     command = [str(CHROMIUM), *FLAGS.split(), *flags, "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert 'data-charts="drawn"' in done.stdout
-    assert len(re.findall(r'role="graphics-document"', done.stdout)) == 5
+    assert len(re.findall(r'role="graphics-document"', done.stdout)) == 6
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert not said, said

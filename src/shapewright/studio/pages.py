@@ -1,0 +1,257 @@
+"""The pages: the whole page, and the fragments that htmx puts into it.
+
+Decisions: a fragment is an address of its own with the state in its query, so each can be opened alone. A problem is
+shown where its answer would stand, with status 200, since for the page it is an answer. Files to save are made from
+the state again, from the cached answer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache, wraps
+from typing import Any
+from urllib.parse import parse_qsl
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+import shapewright
+from shapewright.errors import ShapewrightError
+from shapewright.export.formats import FORMATS
+from shapewright.plan.precision import PRECISIONS
+from shapewright.report.ladder import ladder_chart
+from shapewright.report.markdown import markdown_report
+from shapewright.studio import answers, view
+from shapewright.studio.api import problem_response, status_of, studio_of
+from shapewright.studio.sliders import tried
+from shapewright.studio.state import KEPT, UNITS, State, read_state
+from shapewright.studio.workers import Problem, ProblemError, problem_of
+
+
+@cache
+def _templates() -> Environment:
+    loader = PackageLoader("shapewright.studio")
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def _render(name: str, **values: Any) -> str:
+    return _templates().get_template(name).render(**values)
+
+
+def _state(request: Request) -> State:
+    return read_state(parse_qsl(request.url.query, max_num_fields=64))
+
+
+def _fragment(name: str) -> Any:
+    """A handler that returns a template's values; its problems are rendered with the template named ``name``."""
+
+    def decorate(handler: Any) -> Any:
+        @wraps(handler)
+        async def wrapped(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except (ProblemError, ShapewrightError, ValueError) as error:
+                return HTMLResponse(_render(name, problem=_told(error)))
+
+        return wrapped
+
+    return decorate
+
+
+def _told(error: Exception) -> Problem:
+    if isinstance(error, ValueError) and not isinstance(error, ShapewrightError):
+        return Problem(exit_code=2, what="the address of this page cannot be read", why=str(error))
+    return problem_of(error)
+
+
+async def index(request: Request) -> Response:
+    """GET /: the page; with the answer in it where that is known already."""
+    studio = studio_of(request)
+    ready, status = None, 200
+    try:
+        state = _state(request)
+    except (ShapewrightError, ValueError) as error:
+        state, status = State(), 422
+        ready = Markup(_render("problem.html", problem=_told(error)))
+    else:
+        if studio.shown(state):
+            ready = Markup(await _answer(request, state))
+    return HTMLResponse(_page(request, state, ready), status)
+
+
+def _page(request: Request, state: State, ready: str | None) -> str:
+    from shapewright.architecture.catalog import model_names
+    from shapewright.hardware.catalog import accelerator_names, cluster_names
+
+    asked = state.model or "your model" if state.mode == "estimate" else "a model"
+    themes = json.dumps(view.THEMES).replace("<", "\\u003c")
+    return _render(
+        "page.html",
+        state=state,
+        ready=ready,
+        token=request.app.state.token,
+        version=shapewright.__version__,
+        title=f"{asked} on {state.hardware}".capitalize(),
+        waiting=f"{'Pricing' if state.mode == 'estimate' else 'Designing'} {asked} for {state.hardware}",
+        hardware=(*accelerator_names(), *cluster_names()),
+        models=model_names(),
+        units=UNITS,
+        precisions=tuple(PRECISIONS),
+        themes=Markup(themes),
+    )
+
+
+@_fragment("problem.html")
+async def answer(request: Request) -> Response:
+    """GET /answer: the design of a state, all of it."""
+    pairs = [
+        (name, value) for name, value in parse_qsl(request.url.query, max_num_fields=64) if name != "page"
+    ]
+    state = read_state(pairs)
+    body = await _answer(request, state)
+    whole = request.query_params.get("page") == "1"
+    return HTMLResponse(_page(request, state, Markup(body)) if whole else body)
+
+
+async def _answer(request: Request, state: State) -> str:
+    try:
+        design = await studio_of(request).show(state)
+    except ProblemError as error:
+        return _render("problem.html", problem=error.problem)
+    still = state.alone()
+    keep = (*state.keep, still.query())[-KEPT:] if still.query() not in state.keep else state.keep
+    free = replace(state, **dict.fromkeys(("width", "depth", "heads", "kv_heads", "head_dim", "ffn_size")))
+    return _render(
+        "answer.html",
+        **view.answer(state, design),
+        query=state.query(),
+        base_query=replace(still, keep=state.keep).query(),
+        keep_query=replace(state, keep=keep).query(),
+        free_query=free.query(),
+        exports=tuple(name for name in FORMATS if design.recipe is not None or name != "torchtitan"),
+    )
+
+
+@_fragment("tiles.html")
+async def lint(request: Request) -> Response:
+    """GET /lint: the numbers of the shape, coloured by their cost."""
+    state, studio = _state(request), studio_of(request)
+    design = await studio.show(state)
+    try:
+        report = await studio.lint_shown(state, design)
+    except ProblemError as error:
+        return HTMLResponse(_render("tiles.html", tiles=view.tiles(design, []), problem=error.problem))
+    return HTMLResponse(
+        _render(
+            "tiles.html",
+            tiles=view.tiles(design, report["findings"]),
+            findings=view.findings_rows(report["findings"]),
+            plan_text=f"Priced under {report['plan']}",
+        )
+    )
+
+
+@_fragment("tried.html")
+async def trial(request: Request) -> Response:
+    """GET /try: what the sliders would give; the address of the page follows them."""
+    state, studio = _state(request), studio_of(request)
+    design = await studio.show(state.alone())
+    state = _without_rest(state, design)
+    other = await studio.show(tried(state, design))
+    headers = {"hx-replace-url": "/?" + state.query()}
+    return HTMLResponse(_render("tried.html", **view.trial(state, design, other)), headers=headers)
+
+
+def _without_rest(state: State, design: Any) -> State:
+    """Sliders that stand where the design stands are left out of the address."""
+    rest = {s.name: None for s in view.sliders(state, design) if s.value == s.rest}
+    return replace(state, **rest)
+
+
+@_fragment("problem.html")
+async def compare(request: Request) -> Response:
+    """GET /compare: what was kept and what is shown, side by side."""
+    state, studio = _state(request), studio_of(request)
+    shown, problems, keep = [], [], []
+    for other, query in zip((*state.kept(), state.alone()), (*state.keep, ""), strict=True):
+        try:
+            shown.append((other, await studio.show(other)))
+            if query:
+                keep.append(query)
+        except ProblemError as error:
+            problems.append(error.problem)
+    found = view.comparison(shown, tuple(keep))
+    for column in found["columns"]:
+        column["without"] = replace(state, keep=column["rest"]).query()
+    return HTMLResponse(_render("compare.html", **found, problems=problems))
+
+
+@_fragment("ladders.html")
+async def ladders(request: Request) -> Response:
+    """GET /ladders: the ladders of this machine; the fragment asks for itself again while one runs."""
+    import asyncio
+
+    found = studio_of(request).ladders
+    views = await asyncio.to_thread(lambda: [found.view(name) for name in found.names()[:4]])
+    rows = []
+    for item in views:
+        spec = ladder_chart(item.rows)
+        best = min((row["loss"] for row in item.rows if row["role"] != "tune"), default=None)
+        expected = max(item.expected_runs, len(item.rows), 1)
+        done = len(item.rows) >= item.expected_runs > 0
+        rows.append(
+            {
+                "name": item.name, "running": item.running, "done": len(item.rows), "expected": expected,
+                "status": "running" if item.running else "finished" if done else "stopped",
+                "best": f"{best:.3f} nat/byte" if best is not None else "",
+                "spec": json.dumps(spec) if spec else "", "last_words": item.last_words,
+            }
+        )  # fmt: skip
+    return HTMLResponse(_render("ladders.html", ladders=rows, running=any(item.running for item in views)))
+
+
+async def save(request: Request) -> Response:
+    """GET /save/{name}: the design of a state as a file."""
+    name = request.path_params["name"]
+    studio = studio_of(request)
+    try:
+        design = await studio.show(_state(request).alone())
+        body = design.to_json().encode()
+        if name == "design.json":
+            return _file(body, name, "application/json")
+        if name == "report.html":
+            return _file(await studio.workers.run(answers.report, body, long=False), name, "text/html")
+        if name == "design.md":
+            return _file(markdown_report(design), name, "text/markdown")
+        chart, _, suffix = name.rpartition(".")
+        if suffix in {"svg", "png"}:
+            picture = await studio.workers.run(answers.picture, body, chart, suffix, long=False)
+            return _file(picture, name, "image/svg+xml" if suffix == "svg" else "image/png")
+        if name in FORMATS:
+            found = await studio.workers.run(answers.export, body, name, long=False)
+            return _file(found["text"], found["file_name"], "text/plain")
+    except (ProblemError, ShapewrightError) as error:
+        return problem_response(problem_of(error))
+    except ValueError as error:
+        return PlainTextResponse(f"{error}\n", status_of(_told(error)))
+    return PlainTextResponse("Not Found\n", 404)
+
+
+def _file(body: str | bytes, name: str, media: str) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(body, media_type=media, headers=headers)
+
+
+ROUTES = [
+    Route("/", index),
+    Route("/answer", answer),
+    Route("/lint", lint),
+    Route("/try", trial),
+    Route("/compare", compare),
+    Route("/ladders", ladders),
+    Route("/save/{name}", save),
+]

@@ -1,0 +1,208 @@
+"""Processes that answer questions, each under a time limit and a memory limit.
+
+Decisions: a worker that is stuck cannot be asked to stop, so it is ended and a new one takes its place; the others go
+on. That is why this is not the pool of the standard library, which gives up all its processes when one dies. Jobs
+that may be long take all workers but one, so that a short one never waits for them. Errors cross the pipe as
+:class:`Problem`, which is plain data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import resource
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from shapewright.errors import InfeasibleError, ShapewrightError, UnknownNameError
+
+MEMORY_BYTES = 4 * 2**30
+"""Memory of one worker; an answer that needs more is refused."""
+START_S = 60.0
+"""Time a new worker may take to import what it needs."""
+WAITING = 64
+"""Jobs that may wait; more are refused at once, which is kinder than a queue of minutes."""
+MEANING = {1: "bug", 2: "usage", 3: "infeasible", 4: "not covered", 5: "measurement failed"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """An error as data: the three parts of its message, and the exit code that the command line would end with."""
+
+    exit_code: int
+    what: str
+    why: str = ""
+    fix: str = ""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Rejected candidates by reason, where nothing was feasible."""
+    slow: bool = False
+    """True where no worker answered in time; the question may be asked again."""
+
+    @property
+    def meaning(self) -> str:
+        """The exit code in words."""
+        return MEANING[self.exit_code]
+
+
+class ProblemError(Exception):
+    """A question that got a problem for an answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.what)
+        self.problem = problem
+
+
+def problem_of(error: BaseException) -> Problem:
+    """An exception as data; what nobody raised on purpose is our own bug and says no more than its kind."""
+    if isinstance(error, ProblemError):
+        return error.problem
+    if isinstance(error, InfeasibleError):
+        return Problem(
+            exit_code=3, what=error.what, why=error.why, fix=error.fix, reasons=dict(error.reasons)
+        )
+    if isinstance(error, ShapewrightError):
+        fix = error.fix.replace("--", "") if isinstance(error, UnknownNameError) else error.fix
+        return Problem(exit_code=error.exit_code, what=error.what, why=error.why, fix=fix)
+    if isinstance(error, MemoryError):
+        return Problem(
+            exit_code=2, what="the question is too large for one answer",
+            why=f"it needs more than {MEMORY_BYTES // 2**30} GiB", fix="ask for fewer devices, or fix some numbers",
+        )  # fmt: skip
+    return Problem(
+        exit_code=1, what=f"this is a bug of Shapewright: {type(error).__name__}: {error}",
+        why="no input should lead here", fix="report it with the question that was asked",
+    )  # fmt: skip
+
+
+def _serve(pipe: Connection, prepare: Callable[[], Any] | None) -> None:
+    """The loop of a worker process."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's business
+    with contextlib.suppress(ValueError, OSError):
+        # Data, not address space: what draws pictures reserves far more addresses than it uses.
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    if prepare is not None:
+        prepare()
+    pipe.send("ready")
+    while True:
+        try:
+            job, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = (True, job(*arguments))
+        except BaseException as error:  # everything must cross the pipe, or the parent waits in vain
+            answer = (False, problem_of(error))
+        pipe.send(answer)
+
+
+class Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, prepare: Callable[[], Any] | None) -> None:
+        self._prepare = prepare
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, self._prepare), daemon=True)
+        self._process.start()
+        other.close()
+        self._ready = False
+
+    def call(self, job: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
+        """The answer of a job; blocks at most ``timeout_s`` once the worker is ready.
+
+        Raises:
+            ProblemError: the job raised, took too long, or its process died.
+        """
+        try:
+            if not self._ready:
+                if not self._pipe.poll(START_S):
+                    raise EOFError
+                self._pipe.recv()
+                self._ready = True
+            self._pipe.send((job, arguments))
+            if not self._pipe.poll(timeout_s):
+                self.stop()
+                self._start()
+                raise ProblemError(
+                    Problem(
+                        exit_code=2, what=f"no answer within {timeout_s:g} s", slow=True,
+                        why="the question is large, or the machine is busy",
+                        fix="ask again, or fix some numbers so that there is less to search",
+                    )
+                )  # fmt: skip
+            fine, answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self.stop()
+            self._start()
+            raise ProblemError(
+                Problem(
+                    exit_code=2, what="the process that was to answer ended", slow=True,
+                    why="it was killed, or memory ran out", fix="ask again, or ask for something smaller",
+                )
+            ) from error  # fmt: skip
+        if not fine:
+            raise ProblemError(answer)
+        return answer
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+class Workers:
+    """A few workers and the queue before them."""
+
+    def __init__(
+        self, count: int, *, timeout_s: float = 20.0, prepare: Callable[[], Any] | None = None
+    ) -> None:
+        self._workers = [Worker(prepare) for _ in range(max(count, 2))]
+        self._threads = ThreadPoolExecutor(len(self._workers), thread_name_prefix="studio-worker")
+        self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()
+        for worker in self._workers:
+            self._idle.put_nowait(worker)
+        self._long = asyncio.Semaphore(len(self._workers) - 1)
+        self._timeout_s = timeout_s
+        self._waiting = 0
+
+    async def run(self, job: Callable[..., Any], *arguments: Any, long: bool) -> Any:
+        """The answer of ``job(*arguments)``, both picklable; ``long`` for searches and the like.
+
+        Raises:
+            ProblemError: it raised, took too long, or too many are waiting.
+        """
+        if self._waiting >= WAITING:
+            raise ProblemError(
+                Problem(
+                    exit_code=2, what="too many questions at once", slow=True, why=f"{WAITING} are waiting already",
+                    fix="ask again in a moment",
+                )
+            )  # fmt: skip
+        self._waiting += 1
+        try:
+            async with self._long if long else contextlib.nullcontext():
+                worker = await self._idle.get()
+                call = asyncio.get_running_loop().run_in_executor(
+                    self._threads, worker.call, job, arguments, self._timeout_s
+                )
+                # The worker is idle again when its call ends, not when the one who asked stops waiting for it.
+                call.add_done_callback(lambda _: self._idle.put_nowait(worker))
+                return await asyncio.shield(call)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            worker.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)

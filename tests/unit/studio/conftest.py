@@ -1,0 +1,22 @@
+"""One studio for all tests of this folder: its workers take a second to start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs starlette")
+
+from starlette.testclient import TestClient
+
+from shapewright.studio.app import create_app
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of a running studio that speaks as a script does: no origin, no token."""
+    folder: Path = tmp_path_factory.mktemp("ladders")
+    with TestClient(create_app(ladders=folder, workers=2), base_url="http://127.0.0.1") as found:
+        yield found

@@ -1,0 +1,103 @@
+"""The HTTP interface: the verbs as JSON, and problems that say what the command line would say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+from starlette.testclient import TestClient
+
+import shapewright as sw
+from shapewright.designs.document import adapter, json_schema
+from shapewright.studio.openapi import document
+
+
+@pytest.fixture(scope="session")
+def designed(client: TestClient) -> dict[str, Any]:
+    """The answer to one question."""
+    response = client.post("/api/design", json={"hardware": "8xh100_sxm", "hours": 2})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_a_design_is_the_document_of_the_python_interface(designed: dict[str, Any]) -> None:
+    jsonschema.validate(designed, json_schema())
+    assert adapter().validate_python(designed) == sw.design("8xh100_sxm", hours=2)
+
+
+def test_an_estimate_takes_a_name_or_a_configuration(client: TestClient) -> None:
+    named = client.post("/api/estimate", json={"on": "8xh100_sxm", "model": "llama-3-8b"})
+    config = {
+        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False,
+    }  # fmt: skip
+    sent = client.post("/api/estimate", json={"on": "8xh100_sxm", "config": config})
+    assert named.status_code == sent.status_code == 200, sent.text
+    step = [response.json()["predicted"]["step_time_s"]["value"] for response in (named, sent)]
+    assert step[0] == pytest.approx(step[1])
+
+
+def test_lint_explain_export_and_report_read_what_design_wrote(
+    client: TestClient, designed: dict[str, Any]
+) -> None:
+    lint = client.post("/api/lint", json={"on": "h100_sxm", "model": "falcon-7b"}).json()
+    assert {finding["parameter"] for finding in lint["findings"]} >= {"heads"}
+    assert client.post("/api/explain", json=designed).json()["step_shares"]["compute"] > 0.3
+    exported = client.post("/api/export/huggingface", json=designed).json()
+    assert exported["file_name"] == "config.json"
+    report = client.post("/api/report", json=designed)
+    assert report.headers["content-type"].startswith("text/html")
+    assert designed["shape"]["name"] in report.text
+
+
+def test_the_catalogues_are_listed_and_shown(client: TestClient) -> None:
+    assert "h100_sxm" in client.get("/api/hardware").json()["accelerators"]
+    assert client.get("/api/hardware/dgx_h100").json()["num_devices"] == 8
+    assert "llama-3-8b" in client.get("/api/models").json()["models"]
+    assert client.get("/api/models/llama-3-8b").json()["params"] == pytest.approx(8.03e9, rel=1e-3)
+    assert client.get("/api/schema").json() == json_schema()
+
+
+@pytest.mark.parametrize(
+    ("verb", "question", "status", "code", "named"),
+    [
+        ("design", {"hardware": "8xh100_sxn", "days": 1}, 422, 2, "h100_sxm"),
+        ("design", {"hardware": "8xh100_sxm"}, 422, 2, "budget"),
+        ("design", {"hardware": "8xh100_sxm", "days": 1, "dollars": 5}, 422, 2, "budget"),
+        ("design", {"hardware": "8xh100_sxm", "days": -1}, 422, 2, "days"),
+        ("design", {"hardware": "8xh100_sxm", "dayz": 1}, 422, 2, "dayz"),
+        ("design", {"hardware": "1xh100_sxm", "flops": 1e27}, 409, 3, "memory"),
+        ("design", {"hardware": "8xgtx_580", "days": 1, "precision": "fp8"}, 422, 4, "fp8"),
+        ("design", {"hardware": "8xh100_sxm", "days": 1, "plan": {"recompute": "some"}}, 422, 2, "recompute"),
+        ("design", {"hardware": "8xh100_sxm", "days": 1, "law": "../../etc/passwd"}, 422, 2, "law"),
+        ("estimate", {"on": "8xh100_sxm", "model": "lama-3-8b"}, 422, 2, "llama-3-8b"),
+        ("estimate", {"on": "8xh100_sxm", "model": "/etc/passwd"}, 422, 2, "/etc/passwd"),
+        ("estimate", {"on": "8xh100_sxm"}, 422, 2, "exactly one"),
+        ("estimate", {"on": "8xh100_sxm", "config": {"model_type": "mystery"}}, 422, 4, "mystery"),
+        ("lint", {"on": "~/secret.toml", "model": "llama-3-8b"}, 422, 2, "not a name"),
+        ("explain", {"schema_version": 99}, 422, 2, "schema_version"),
+        ("export/vllm9", {}, 422, 2, "schema_version"),
+    ],
+)  # fmt: skip
+def test_a_wrong_question_gets_one_clear_problem(
+    client: TestClient, verb: str, question: dict[str, Any], status: int, code: int, named: str
+) -> None:
+    response = client.post(f"/api/{verb}", json=question)
+    error = response.json()["error"]
+    assert (response.status_code, error["exit_code"]) == (status, code), error
+    assert named in f"{error['what']} {error['why']} {error['fix']} {error['reasons']}"
+
+
+def test_every_route_is_described(client: TestClient) -> None:
+    from shapewright.studio.api import ROUTES
+
+    described = {
+        (path, method.upper()) for path, item in document()["paths"].items() for method in item if method != "parameters"
+    }  # fmt: skip
+    served = {
+        (route.path, method) for route in ROUTES for method in (route.methods or ()) if method != "HEAD"
+    }
+    assert served - described == {("/api/openapi.json", "GET")}
+    assert described <= served
+    assert client.get("/api/openapi.json").json() == document()
