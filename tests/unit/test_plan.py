@@ -13,7 +13,6 @@ from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.plan.network import collective_seconds, effective_tier
 from shapewright.plan.parallel import Plan, check_plan, default_plan, enumerate_plans
 from shapewright.plan.precision import PRECISIONS
-from shapewright.plan.training import OPTIMIZER_TRAFFIC
 from shapewright.search.joint import Options, workload_for
 
 
@@ -101,7 +100,7 @@ def naive_step(priced: PricedPlan, workload, shape, global_batch: int) -> float:
         work = micro_batches * stages[0]
     else:
         slowest = stages[0] + max(first, last) + 2 * send
-        work = micro_batches * slowest + (sum(stages) + first + last - slowest) + 2 * (plan.pp - 1) * send
+        work = micro_batches * slowest + (sum(stages) + first + last - slowest) + 2 * plan.pp * send
     group = plan.dp * plan.cp
     params = layers * one(costs.layer.params_split)
     ends = (one(costs.embedding.params_split), one(costs.head.params_split))
@@ -131,7 +130,7 @@ def naive_step(priced: PricedPlan, workload, shape, global_batch: int) -> float:
         )
         exposed = max(out - layers * layer_backward, 0.0) + max(back - layers * layer_forward, 0.0)
     share = plan.dp_shard * plan.cp if plan.sharding else 1
-    return work + exposed + float(workload.model.pointwise(params / share * OPTIMIZER_TRAFFIC))
+    return work + exposed + float(workload.model.pointwise(params / share * workload.optimizer_traffic))
 
 
 @pytest.mark.parametrize(

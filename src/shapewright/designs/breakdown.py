@@ -11,9 +11,10 @@ from shapewright.architecture.shape import Shape
 from shapewright.designs.document import Part, RooflinePoint
 from shapewright.evidence import Figure
 from shapewright.plan.costs import OperatorCost
+from shapewright.plan.memory import FRAGMENTATION
 from shapewright.plan.pairs import LocalCosts, Workload, price_local, steps_of_pairs
 from shapewright.plan.parallel import Plan
-from shapewright.plan.training import FRAGMENTATION, StepTable
+from shapewright.plan.training import StepTable, stage_layers
 from shapewright.search.lattice import single
 
 
@@ -67,26 +68,37 @@ def step_parts(priced: PricedPlan) -> tuple[Part, ...]:
     """The step time of the busiest stage, part by part; the parts add up to the step [s]."""
     costs, steps, plan = priced.local.costs, priced.steps, priced.plan
     micro_batches = _scalar(steps.num_micro_batches)
-    layers = int(priced.shape.num_layers) / int(plan.pp)
+    inner, counted = stage_layers(priced.shape.num_layers, plan.pp, plan.vpp)
+    layers, passes = float(inner), steps.passes
+    places = [(costs.layer, layers)]
+    ends = [(passes.first_forward + passes.first_backward, costs.embedding)]
+    ends.append((passes.last_forward + passes.last_backward, costs.head))
+    both = plan.pp > 1 and int(plan.schedule) == 3
+    if plan.pp == 1:
+        places += [(place, 1.0) for _, place in ends]
+    elif both:  # each device holds both ends, for half of the micro-batches each
+        places += [(place, 0.5) for _, place in ends]
+    else:  # the busier of the first and the last stage paces the pipeline
+        extra, place = max(ends, key=lambda end: _scalar(end[0]))
+        if _scalar(extra) > 0:
+            places = [(costs.layer, layers - float(counted)), (place, 1.0)]
+    hidden = _scalar(passes.forward + passes.backward - passes.pair) if both else 0.0
+    waits = layers * _scalar(costs.layer.communication_forward + costs.layer.communication_backward)
     rows: list[tuple[str, str, float]] = []
-    for item in costs.layer.items:
-        rows.append(
-            (item.name, item.cause, micro_batches * layers * (_scalar(item.forward) + _scalar(item.backward)))
-        )
-    ends = [costs.embedding, costs.head]
-    if plan.pp > 1:  # the busier of the first and the last stage paces the pipeline
-        ends = [max(ends, key=lambda place: _scalar(place.forward + place.backward))]
-    for place in ends:
+    for place, times in places:
         for item in place.items:
-            rows.append(
-                (item.name, item.cause, micro_batches * (_scalar(item.forward) + _scalar(item.backward)))
-            )
+            seconds = micro_batches * times * (_scalar(item.forward) + _scalar(item.backward))
+            if hidden and place is costs.layer and item.cause == "communication":
+                seconds *= 1.0 - hidden / waits
+            rows.append((item.name, item.cause, seconds))
     rows += [
         ("recomputed forward pass", "recompute", _scalar(steps.recompute)),
         ("stage boundary sends (pp)", "communication", _scalar(steps.pipeline_send)),
         ("gradients and weights (dp)", "communication", _scalar(steps.exposed_dp)),
         ("pipeline bubble", "bubble", _scalar(steps.bubble)),
         ("optimizer", "memory", _scalar(steps.optimizer)),
+        ("host memory", "communication", _scalar(steps.offload)),
+        ("waiting for the slowest device", "jitter", _scalar(steps.jitter)),
     ]
     return _parts(rows, priced.step_time)
 
@@ -100,6 +112,7 @@ def memory_parts(priced: PricedPlan) -> tuple[Part, ...]:
         ("optimizer state", "optimizer", _scalar(s.optimizer_state)),
         ("activations", "activations", _scalar(s.activations)),
         ("logits", "logits", _scalar(s.logits)),
+        ("communication buffers", "buffers", _scalar(s.buffers)),
         ("framework", "framework", s.framework),
         ("fragmentation", "framework", FRAGMENTATION * priced.memory),
     ]

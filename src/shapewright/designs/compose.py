@@ -37,9 +37,9 @@ from shapewright.designs.figures import (
 from shapewright.errors import UsageError
 from shapewright.evidence import Figure
 from shapewright.hardware.checks import check_mfu
+from shapewright.plan.memory import FRAGMENTATION
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan
-from shapewright.plan.training import FRAGMENTATION
 from shapewright.scaling.law import Law
 from shapewright.scaling.recipe import Recipe, default_recipe_law, recipe
 from shapewright.search.joint import MEMORY_HEADROOM

@@ -12,8 +12,15 @@ import json
 from typing import Any
 
 from shapewright.designs.document import Design
-from shapewright.export.exported import Exported, not_covered, num_micro_batches, recipe_of, whole_plan
-from shapewright.plan.parallel import RECOMPUTE, SHARDING
+from shapewright.export.exported import (
+    Exported,
+    not_covered,
+    num_micro_batches,
+    recipe_of,
+    refuse_modes,
+    whole_plan,
+)
+from shapewright.plan.parallel import OFFLOAD, RECOMPUTE, SHARDING
 from shapewright.scaling.recipe import Recipe
 
 TARGET = "DeepSpeed's JSON"
@@ -40,6 +47,9 @@ def deepspeed(design: Design) -> Exported:
                 f"{name} parallelism (plan.{axis} = {plan[axis]}): it cuts the model, which is not in the file",
                 f"design with --{axis} 1, or export torchtitan or megatron",
             )
+    refuse_modes(design.plan, TARGET, expressed=("offload",))
+    if OFFLOAD[plan["offload"]] == "activations":
+        raise not_covered(TARGET, "plan.offload (=activations)", "design with plan.offload optimizer or none")
     if run.precision not in _PRECISIONS:
         raise not_covered(TARGET, f"precision {run.precision}", "try: --precision bf16")
     document = {
@@ -69,6 +79,8 @@ def deepspeed(design: Design) -> Exported:
 def _zero(plan: dict[str, int]) -> dict[str, Any]:
     stage = plan["sharding"] if plan["dp_shard"] > 1 else 0
     found: dict[str, Any] = {"stage": stage}
+    if OFFLOAD[plan["offload"]] == "optimizer":
+        found["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     if stage:
         found |= {"overlap_comm": True, "contiguous_gradients": True}
     if stage and plan["dp_replicate"] > 1:

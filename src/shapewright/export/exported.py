@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, SelfAttention, Shape
 from shapewright.designs.document import Design
 from shapewright.errors import DocumentError, NotCoveredError, UsageError
-from shapewright.plan.parallel import Plan
+from shapewright.plan.parallel import MODES, WORDS, Plan
 from shapewright.scaling.recipe import Recipe
 
 
@@ -70,6 +70,20 @@ def num_micro_batches(design: Design) -> int:
 def whole_plan(plan: Plan) -> dict[str, int]:
     """The numbers of one plan as Python integers."""
     return {name: int(getattr(plan, name)) for name in Plan.__slots__}
+
+
+def refuse_modes(plan: Plan, target: str, *, expressed: tuple[str, ...] = ()) -> None:
+    """Refuse modes of a plan (schedule, offload, ...) that differ from the usual and that the target has no words for.
+
+    Raises:
+        NotCoveredError: names the mode, its value and the usual one.
+    """
+    usual = whole_plan(Plan())
+    for name, value in whole_plan(plan).items():
+        if name in MODES and name not in expressed and value != usual[name]:
+            words = WORDS.get(name)
+            said, plain_one = (words[value], words[usual[name]]) if words else (value, usual[name])
+            raise not_covered(target, f"plan.{name} (={said})", f"design with plan.{name} {plain_one}")
 
 
 def refuse_unusual_decoder(shape: Shape, target: str) -> None:

@@ -25,10 +25,11 @@ from shapewright.export.exported import (
     not_covered,
     num_micro_batches,
     recipe_of,
+    refuse_modes,
     refuse_unusual_decoder,
     whole_plan,
 )
-from shapewright.plan.parallel import RECOMPUTE, SHARDING
+from shapewright.plan.parallel import CONTEXT, RECOMPUTE, SHARDING
 from shapewright.scaling.recipe import Recipe
 
 TARGET = "Megatron-LM"
@@ -87,6 +88,9 @@ def arguments(design: Design, recipe: Recipe) -> Arguments:
     """Every argument of the run but those of the data."""
     shape, run = design.shape, design.run
     refuse_unusual_decoder(shape, TARGET)
+    refuse_modes(
+        design.plan, TARGET, expressed=("sequence_parallel", "async_tp", "recompute_layers", "context")
+    )
     if run.precision not in _PRECISIONS:
         raise not_covered(TARGET, f"precision {run.precision}", "try: --precision bf16")
     return {
@@ -246,8 +250,16 @@ def _parallel(design: Design) -> Arguments:
         "pipeline-model-parallel-size": plan["pp"],
         "context-parallel-size": plan["cp"],
     }
-    if plan["tp"] > 1:
+    if plan["tp"] > 1 and plan["sequence_parallel"]:
         found["sequence-parallel"] = True
+    if plan["tp"] > 1 and plan["async_tp"]:
+        found["tp-comm-overlap"] = True
+    if plan["cp"] > 1 and CONTEXT[plan["context"]] == "ring":
+        raise not_covered(
+            TARGET, "a ring over contiguous pieces (plan.context = ring)", "design with plan.context zigzag"
+        )
+    if plan["cp"] > 1 and CONTEXT[plan["context"]] == "all-gather":
+        found["cp-comm-type"] = "all_gather"
     if plan["vpp"] > 1:
         if num_micro_batches(design) < plan["pp"]:
             raise not_covered(
@@ -295,6 +307,19 @@ def _recompute(design: Design) -> Arguments:
     level = RECOMPUTE[whole_plan(design.plan)["recompute"]]
     if level == "none":
         return {}
+    if level == "alternate":
+        raise not_covered(
+            TARGET, "recompute of every second product", "design with --recompute selective or full"
+        )
+    some = whole_plan(design.plan)["recompute_layers"]
+    if some and level != "full":
+        raise not_covered(TARGET, f"recompute {level} in some layers", "design with --recompute full")
+    if some:
+        return {
+            "recompute-granularity": "full",
+            "recompute-method": "block",
+            "recompute-num-layers": -(-some // whole_plan(design.plan)["vpp"]),
+        }
     if level == "full":
         return {"recompute-granularity": "full", "recompute-method": "uniform", "recompute-num-layers": 1}
     experts = any(isinstance(block.channel, ExpertsFFN) for block in design.shape.blocks)

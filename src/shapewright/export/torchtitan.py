@@ -21,6 +21,7 @@ from shapewright.export.exported import (
     num_micro_batches,
     plain,
     recipe_of,
+    refuse_modes,
     refuse_unusual_decoder,
     whole_plan,
 )
@@ -29,7 +30,12 @@ from shapewright.plan.parallel import RECOMPUTE, SHARDING
 from shapewright.scaling.recipe import Recipe
 
 TARGET = "torchtitan 0.3.0"
-_RECOMPUTE = {"none": "None", "selective": "SelectiveAC.Config()", "full": "FullAC.Config()"}
+_RECOMPUTE = {
+    "none": "None",
+    "selective": "SelectiveAC.Config()",
+    "full": "FullAC.Config()",
+    "alternate": "SelectiveAC.Config()",
+}
 _PRECISIONS = {"bf16": "bfloat16", "fp8": "bfloat16", "fp32": "float32"}
 
 
@@ -133,6 +139,7 @@ def _refuse_plan(design: Design) -> None:
         NotCoveredError: names the axis.
     """
     plan = whole_plan(design.plan)
+    refuse_modes(design.plan, TARGET)
     if design.run.precision not in _PRECISIONS:
         raise not_covered(TARGET, f"precision {design.run.precision}", "try: --precision bf16")
     if plan["etp"] > 1:

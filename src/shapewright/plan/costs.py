@@ -35,6 +35,8 @@ class OperatorCost:
     number_format: str
     m_n_k: tuple[Array, Array, Array] | None = None
     """Dimensions of a product as priced."""
+    weight: Array | float = 0.0
+    """The part of ``backward`` that makes the weight's gradient, which nothing waits for before the optimizer [s]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +48,15 @@ class PlaceCost:
     """[s]"""
     backward: Array
     """[s]"""
+    weight: Array
+    """The part of backward that makes weights' gradients [s]."""
+    communication_forward: Array
+    communication_backward: Array
+    """The parts of forward and backward that wait for collectives [s]."""
     pointwise_forward: Array
     """The part of forward that selective recompute repeats [s]."""
+    alternate_forward: Array
+    """The part of forward that recompute of every second product repeats [s]."""
     params_split: Array
     """Parameters per device that data parallelism over dp copies."""
     params_expert: Array
@@ -56,6 +65,8 @@ class PlaceCost:
     """Bytes kept for the backward pass without recompute."""
     saved_selective: Array
     """The same under selective recompute."""
+    saved_alternate: Array
+    """The same under recompute of every second product."""
     input_bytes: Array
     """Bytes of the layer's input: all that full recompute keeps."""
 
@@ -96,4 +107,5 @@ def weighted(item: OperatorCost, weight: Array) -> OperatorCost:
         backward=item.backward * weight,
         flops=item.flops * weight,
         bytes=item.bytes * weight,
+        weight=item.weight * weight,
     )

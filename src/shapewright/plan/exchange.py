@@ -27,19 +27,18 @@ Array = NDArray[Any]
 def communication_of(op: Operator, item: OperatorCost, context: Context) -> list[OperatorCost]:
     """The collectives that an operator brings with it, exposed as the layer waits for them.
 
-    Tensor parallelism (with sequence parallelism) gathers the input of each column-split product's group and
-    scatters the output of each row-split one, forward and backward; context parallelism passes keys and
-    values around a ring behind the attention itself; expert parallelism sends tokens there and back. A full recurrence
-    gathers its outputs at every token; a long convolution trades tokens for channels and back.
+    Tensor parallelism gathers the input of each column-split product's group and scatters the output of each
+    row-split one (with sequence parallelism), or adds the outputs up on every rank (without), forward and backward.
+    Asynchronous, it runs in tp pieces behind the product, all but the first (Wang et al. 2023, ASPLOS). Context
+    parallelism passes keys and values around a ring behind the attention itself, or gathers them before it; expert
+    parallelism sends tokens there and back, and tensor parallelism inside experts gathers and scatters them there. A
+    full recurrence gathers its outputs at every token; a long convolution trades tokens for channels and back.
     """
     split, act = context.split, context.precision.activation_bytes
     tensor = context.full(context.tokens * context.width / split.cp * act)
     found: list[tuple[str, str, Array, Array]] = []
     if isinstance(op, Matmul) and op.split == "row" and np.max(split.tp) > 1:
-        pair = _on_axis(context, "all_gather", tensor, split.tp, 1) + _on_axis(
-            context, "reduce_scatter", tensor, split.tp, 1
-        )
-        found.append((f"{op.name.split('.')[0]} all-gather + reduce-scatter (tp)", "all_gather", pair, pair))
+        found.append(_tensor_parallel(op.name.split(".")[0], tensor, item, context))
     if isinstance(op, Pointwise) and op.exchanged and np.max(split.tp) > 1:
         held = context.full(op.written) * act * context.full(split.tp)
         moved = _on_axis(context, "all_to_all", held, split.tp, 1)
@@ -56,22 +55,31 @@ def communication_of(op: Operator, item: OperatorCost, context: Context) -> list
         found.append((f"{op.name.split('.')[0]} all-to-all (cp)", "all_to_all", moved, moved))
     if isinstance(op, GroupedMatmul) and op.over == "experts" and np.max(split.ep) > 1:
         # Tokens of this rank times topk, sent once; every member of the group holds as many.
-        routed = context.full(op.tokens * op.topk * context.width * act)
-        stride = 1
+        routed = context.full(op.tokens * op.topk * context.width * act) / context.full(split.etp)
         # A token bound for several experts of one node crosses the network once and is copied there.
         once = _on_axis(
-            context, "all_to_all", routed * context.full(split.ep) * _distinct(op, context), split.ep, stride
+            context,
+            "all_to_all",
+            routed * context.full(split.ep) * _distinct(op, context),
+            split.ep,
+            split.etp,
         )
         found.append((f"{op.name.rsplit('.', 1)[-1]} all-to-all (ep)", "all_to_all", once, once))
+    if isinstance(op, GroupedMatmul) and op.over == "experts" and op.split == "row" and np.max(split.etp) > 1:
+        rows = context.full(op.tokens * op.topk * context.width * act)
+        pair = _on_axis(context, "all_gather", rows, split.etp, 1)
+        pair = pair + _on_axis(context, "reduce_scatter", rows, split.etp, 1)
+        found.append(("experts all-gather + reduce-scatter (etp)", "all_gather", pair, pair))
     if isinstance(op, Attention) and np.max(split.cp) > 1:
         kv = context.full(op.batch * op.kv_len * op.kv_heads * (op.head_dim + op.v_head_dim) * act)
-        ring = _on_axis(context, "all_gather", kv, split.cp, split.tp)
+        wire = _on_axis(context, "all_gather", kv, split.cp, split.tp)
+        gathered = context.full(split.context) == 2
         found.append(
             (
-                "key-value ring (cp)",
+                "keys and values (cp)",
                 "all_gather",
-                exposed(ring, item.forward, context.framework),
-                exposed(2 * ring, item.backward, context.framework),
+                np.where(gathered, wire, exposed(wire, item.forward, context.framework)),
+                np.where(gathered, 2 * wire, exposed(2 * wire, item.backward, context.framework)),
             )
         )
     zero = np.zeros(context.grid)
@@ -88,6 +96,27 @@ def communication_of(op: Operator, item: OperatorCost, context: Context) -> list
         )
         for name, kind, f, b in found
     ]
+
+
+def _tensor_parallel(
+    name: str, tensor: Array, item: OperatorCost, context: Context
+) -> tuple[str, str, Array, Array]:
+    split = context.split
+    pair = _on_axis(context, "all_gather", tensor, split.tp, 1) + _on_axis(
+        context, "reduce_scatter", tensor, split.tp, 1
+    )
+    kind, label = "all_gather", "all-gather + reduce-scatter"
+    if np.min(split.sequence_parallel) == 0:
+        sums = _on_axis(context, "all_reduce", tensor, split.tp, 1)
+        pair = np.where(context.full(split.sequence_parallel) > 0, pair, sums)
+        kind, label = "all_reduce", "all-reduce"
+    forward = backward = pair
+    if np.max(split.async_tp) > 0:
+        first = pair / np.maximum(context.full(split.tp), 1)
+        later = context.full(split.async_tp) > 0
+        forward = np.where(later, first + exposed(pair - first, item.forward, context.framework), pair)
+        backward = np.where(later, first + exposed(pair - first, item.backward, context.framework), pair)
+    return f"{name} {label} (tp)", kind, forward, backward
 
 
 def exposed(wire: Array, work: Array, framework: Framework) -> Array:

@@ -52,6 +52,9 @@ class Framework:
     contention: float = 0.0
     """Share of hidden communication by which the kernels that hide it become longer: they share processors and
     memory bandwidth; 1 hides nothing [1]."""
+    jitter: float = 0.0
+    """Standard deviation of a device's step over the mean; a step waits for the slowest of N, about sqrt(2 ln N) deviations
+    [1]."""
     spread: float = 0.0
     """Half width of the 90 % interval that remains after the fit [ln time]."""
     kind: Kind = "assumed"

@@ -26,9 +26,9 @@ from shapewright.architecture.operator import (
     Size,
 )
 from shapewright.architecture.shape import Shape
-from shapewright.cost.formats import kernel_format
 from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
+from shapewright.plan.activations import kept_by
 from shapewright.plan.costs import Context, ModelCost, OperatorCost, PlaceCost, weighted
 from shapewright.plan.exchange import communication_of
 from shapewright.plan.framework import Framework
@@ -75,7 +75,17 @@ def price_model(
     grid = np.broadcast_shapes(
         *(
             np.shape(x)
-            for x in (shape.hidden_size, shape.vocab_size, split.tp, split.cp, split.ep, micro_batch)
+            for x in (
+                shape.hidden_size,
+                shape.vocab_size,
+                split.tp,
+                split.cp,
+                split.ep,
+                split.context,
+                split.sequence_parallel,
+                split.async_tp,
+                micro_batch,
+            )
         ),
         *(np.shape(op.saved) for op, _ in layer_ops),
     )
@@ -102,16 +112,16 @@ def price_model(
 
 def _price_place(ops: list[tuple[Operator, Any]], context: Context) -> PlaceCost:
     grid = context.grid
-    act = context.precision.activation_bytes
-    # What norms and activations put out is kept as the next product reads it: cast, where the product is narrow.
-    fmt = context.precision.matmul_format
-    narrow = act if fmt in FULL_WIDTH else min(act, kernel_format(fmt).activation_bytes)
     local = [(shard(op, context.split), weight) for op, weight in ops]
     items: list[OperatorCost] = []
     matmuls = price_matmuls([op for op, _ in local if isinstance(op, Matmul)], context)
-    saved, pointwise_saved, pointwise_forward = np.zeros(grid), np.zeros(grid), np.zeros(grid)
-    params_split, params_expert = np.zeros(grid), np.zeros(grid)
-    for op, weight in local:
+    kept = kept_by([op for op, _ in local], context)
+    sums = {
+        name: np.zeros(grid)
+        for name in ("saved", "saved_selective", "saved_alternate", "pointwise_forward", "alternate_forward",
+                     "params_split", "params_expert")
+    }  # fmt: skip
+    for (op, weight), held in zip(local, kept, strict=True):
         if isinstance(op, Matmul):
             item = next(matmuls)
         elif isinstance(op, GroupedMatmul):
@@ -133,33 +143,40 @@ def _price_place(ops: list[tuple[Operator, Any]], context: Context) -> PlaceCost
         item = weighted(item, context.full(weight))
         items.append(item)
         items += [weighted(extra, context.full(weight)) for extra in communication]
-        # The residual stream between layers is an input, not something to recompute.
-        inside = isinstance(op, Pointwise) and op.place == "layer" and not op.name.endswith("residual")
-        width = op.element_bytes or (narrow if inside else act) if isinstance(op, Pointwise) else act
-        kept = context.full(op.saved) * weight * width
-        saved = saved + kept
-        if inside:
-            pointwise_saved = pointwise_saved + kept
-            pointwise_forward = pointwise_forward + item.forward
-        held = context.full(op.params) * weight
-        if isinstance(op, GroupedMatmul) and op.over == "experts":
-            params_expert = params_expert + held
-        else:
-            params_split = params_split + held
+        params = "params_expert" if isinstance(op, GroupedMatmul) and op.over == "experts" else "params_split"
+        for name, value in (
+            ("saved", held.everything * weight),
+            ("saved_selective", held.selective * weight),
+            ("saved_alternate", held.alternate * weight),
+            ("pointwise_forward", held.repeated_selective * item.forward),
+            ("alternate_forward", held.repeated_alternate * item.forward),
+            (params, context.full(op.params) * weight),
+        ):
+            sums[name] = sums[name] + value
     items += _launches(items, local, context)
+    waits = [i for i in items if i.cause == "communication"]
+    input_bytes = context.full(
+        context.tokens
+        * context.width
+        / (context.split.cp * context.split.token_ranks)
+        * context.precision.activation_bytes
+    )
+    if local and local[0][0].place == "layer":
+        sums["saved_alternate"] = sums["saved_alternate"] + input_bytes
     return PlaceCost(
         items=tuple(items),
-        forward=sum((i.forward for i in items), np.zeros(grid)),
-        backward=sum((i.backward for i in items), np.zeros(grid)),
-        pointwise_forward=pointwise_forward,
-        params_split=params_split,
-        params_expert=params_expert,
-        saved=saved,
-        saved_selective=saved - pointwise_saved,
-        input_bytes=context.full(
-            context.tokens * context.width / (context.split.cp * context.split.tp) * act
-        ),
+        forward=_total(items, "forward", grid),
+        backward=_total(items, "backward", grid),
+        weight=_total(items, "weight", grid),
+        communication_forward=_total(waits, "forward", grid),
+        communication_backward=_total(waits, "backward", grid),
+        input_bytes=input_bytes,
+        **sums,
     )
+
+
+def _total(items: list[OperatorCost], name: str, grid: tuple[int, ...]) -> Array:
+    return sum((np.asarray(getattr(item, name), float) for item in items), np.zeros(grid))
 
 
 def _slowed(item: OperatorCost, context: Context) -> OperatorCost:
@@ -174,7 +191,9 @@ def _slowed(item: OperatorCost, context: Context) -> OperatorCost:
         "attention": framework.attention * (framework.attention_newer if newer else 1.0),
         "scan": framework.attention,
     }.get(item.family, framework.pointwise)
-    return replace(item, forward=item.forward * factor, backward=item.backward * factor)
+    return replace(
+        item, forward=item.forward * factor, backward=item.backward * factor, weight=item.weight * factor
+    )
 
 
 def _launches(
@@ -209,8 +228,10 @@ def _launches(
 def _price_pointwise(op: Pointwise, context: Context) -> OperatorCost:
     width = op.element_bytes or context.precision.activation_bytes
     traffic = context.full(op.read + op.written) * width
-    forward = context.full(context.model.pointwise(traffic, context.precision.name))
-    backward = context.full(context.model.pointwise(traffic * op.backward_factor, context.precision.name))
+    forward = context.full(context.model.pointwise(traffic, context.precision.matmul_format))
+    backward = context.full(
+        context.model.pointwise(traffic * op.backward_factor, context.precision.matmul_format)
+    )
     return OperatorCost(
         name=op.name,
         cause="memory",

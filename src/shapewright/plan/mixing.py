@@ -16,10 +16,14 @@ SECTOR = 64.0
 
 
 def price_attention(op: Attention, context: Context) -> OperatorCost:
-    """Attention of a rank: whole sequences, or with context parallelism its part of a ring.
+    """Attention of a rank: whole sequences, or with context parallelism its part of them.
 
-    In zigzag order each of the cp steps of the ring is a kernel of seq / cp queries on seq / (2 cp) keys without a
-    mask: an equal share of the triangle, in smaller pieces. A window is taken to shrink every piece alike.
+    - ``zigzag``: each of the cp steps of the ring is a kernel of seq / cp queries on seq / (2 cp) keys without a mask: an
+      equal share of the triangle, in smaller pieces.
+    - ``ring``: the last rank, for which the others wait, meets cp - 1 whole pieces of seq / cp keys and its own triangle.
+    - ``all-gather``: one kernel over all keys does the rank's share of the triangle (Llama 3, arXiv 2407.21783, 3.3.2).
+
+    A window is taken to shrink every piece alike.
     """
     fmt = context.precision.other_format
     cp = context.full(context.split.cp)
@@ -46,10 +50,14 @@ def price_attention(op: Attention, context: Context) -> OperatorCost:
         if np.max(context.split.cp) == 1:
             return whole
         share = 2 if op.causal else 1
-        ring = cp * kernel(
-            op.q_len / context.split.cp, op.kv_len / (share * context.split.cp), False, backward
+        queries, keys = op.q_len / context.split.cp, op.kv_len / context.split.cp
+        balanced = np.maximum(cp * kernel(queries, keys / share, False, backward), whole / cp)
+        contiguous = (cp - 1) * kernel(queries, keys, False, backward) + kernel(
+            queries, keys, op.causal, backward
         )
-        return np.where(cp > 1, np.maximum(ring, whole / cp), whole)
+        order = context.full(context.split.context)
+        split = np.where(order == 0, balanced, np.where(order == 1, contiguous, whole / cp))
+        return np.where(cp > 1, split, whole)
 
     tokens = context.full(op.batch * op.q_len) / cp
     features = context.full(

@@ -35,6 +35,10 @@ class Workload:
     seq_len: int
     trainable: float = 1.0
     """Share of the parameters that train; below 1 the model's own weights are frozen and adapters train (LoRA)."""
+    imbalance: float = 1.0
+    """Tokens of the fullest expert-parallel rank over the mean [1]."""
+    optimizer_traffic: float = 30.0
+    """Bytes moved per parameter by one optimizer step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +56,32 @@ def price_local(layers: Shape, plans: Plan, workload: Workload) -> LocalCosts:
     keys = np.stack(
         [
             np.broadcast_to(np.asarray(x), size)
-            for x in (plans.tp, plans.cp, plans.ep, plans.etp, plans.micro_batch)
+            for x in (
+                plans.tp,
+                plans.cp,
+                plans.ep,
+                plans.etp,
+                plans.micro_batch,
+                plans.sequence_parallel,
+                plans.async_tp,
+                plans.context,
+            )
         ]
     )
     distinct, inverse = np.unique(keys, axis=1, return_inverse=True)
-    tp, cp, ep, etp, micro_batch = (row[None, :] for row in distinct)
+    tp, cp, ep, etp, micro_batch, tokens_too, behind, context = (row[None, :] for row in distinct)
     costs = price_model(
         layers,
-        Split(tp=tp, cp=cp, ep=ep, etp=etp),
+        Split(
+            tp=tp,
+            cp=cp,
+            ep=ep,
+            etp=etp,
+            sequence_parallel=tokens_too,
+            async_tp=behind,
+            context=context,
+            imbalance=workload.imbalance,
+        ),
         micro_batch=micro_batch,
         seq_len=workload.seq_len,
         precision=workload.precision,
@@ -96,6 +118,7 @@ def steps_of_pairs(
         model=workload.model,
         cluster=workload.cluster,
         trainable=workload.trainable,
+        optimizer_traffic=workload.optimizer_traffic,
     )
 
 

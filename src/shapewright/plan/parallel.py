@@ -22,10 +22,18 @@ from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.errors import UsageError
 from shapewright.hardware.cluster import Cluster
 
-RECOMPUTE = ("none", "selective", "full")
-"""What the backward pass computes again: nothing; the pointwise operators; each whole layer."""
+RECOMPUTE = ("none", "selective", "full", "alternate")
+"""What the backward pass computes again: nothing; the pointwise operators; each whole layer; all but the layer's input, the
+attention's output and every second product (torchtitan's selective recompute per operator)."""
 SHARDING = ("none", "optimizer", "gradients", "parameters")
-"""State split over dp_shard: nothing, ZeRO-1, ZeRO-2, ZeRO-3 (FSDP)."""
+"""State split over dp_shard: nothing, ZeRO-1, ZeRO-2, ZeRO-3 (FSDP; with dp_replicate HSDP)."""
+SCHEDULES = ("1F1B", "GPipe", "zero-bubble", "DualPipe")
+"""Order of the passes of a pipeline; 1F1B with chunks is interleaved (see ``plan.schedules``)."""
+CONTEXT = ("zigzag", "ring", "all-gather")
+"""How context parallelism splits causal attention: a ring over two mirrored pieces per rank, which balances the
+triangle; a ring over contiguous pieces, where the last rank meets every key; keys gathered before the attention."""
+OFFLOAD = ("none", "optimizer", "activations")
+"""What lives in the host's memory: nothing; optimizer state, stepped by the host; what the backward pass keeps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +54,20 @@ class Plan:
     """Index into RECOMPUTE."""
     sharding: Size = 0
     """Index into SHARDING."""
+    schedule: Size = 0
+    """Index into SCHEDULES."""
+    sequence_parallel: Size = 1
+    """1 where tensor parallelism also cuts norms and residuals by tokens; 0 where every rank repeats them."""
+    async_tp: Size = 0
+    """1 where the collectives of tensor parallelism run in pieces behind the product they serve."""
+    context: Size = 0
+    """Index into CONTEXT."""
+    recompute_layers: Size = 0
+    """Layers of each stage that ``recompute`` applies to; 0 for all."""
+    offload: Size = 0
+    """Index into OFFLOAD."""
+    sync_every: Size = 1
+    """Steps between exchanges of the dp_replicate copies; above 1 they drift apart in between (DiLoCo)."""
 
     @property
     def dp(self) -> Size:
@@ -58,11 +80,11 @@ class Plan:
         return self.tp * self.pp * self.cp * self.dp
 
     @property
-    def schedule(self) -> str:
-        """The pipeline schedule that the numbers imply (one plan only)."""
+    def pipeline(self) -> str:
+        """The name of the pipeline's schedule (one plan only)."""
         if self.pp == 1:
             return "none"
-        return "interleaved 1F1B" if self.vpp > 1 else "1F1B"
+        return "interleaved 1F1B" if self.vpp > 1 else SCHEDULES[int(self.schedule)]
 
     def __len__(self) -> int:
         return int(np.broadcast(*(getattr(self, f.name) for f in fields(self))).size)
@@ -89,10 +111,33 @@ class Plan:
                 if getattr(self, name) > 1
             ),
             f"micro-batch {self.micro_batch}",
-            f"recompute {RECOMPUTE[int(self.recompute)]}",
+            f"recompute {RECOMPUTE[int(self.recompute)]}"
+            + (f" in {self.recompute_layers} layers per stage" if self.recompute_layers else ""),
             f"sharding {SHARDING[int(self.sharding)]}" if self.dp > 1 else "",
+            f"schedule {SCHEDULES[int(self.schedule)]}" if self.schedule else "",
+            "no sequence parallelism" if self.tp > 1 and not self.sequence_parallel else "",
+            "asynchronous tp" if self.async_tp else "",
+            f"context {CONTEXT[int(self.context)]}" if self.context else "",
+            f"offload {OFFLOAD[int(self.offload)]}" if self.offload else "",
+            f"copies exchange every {self.sync_every} steps" if self.sync_every > 1 else "",
         ]
         return " · ".join(part for part in parts if part)
+
+
+LAID_OUT = (
+    "tp", "pp", "vpp", "cp", "ep", "etp", "dp_shard", "dp_replicate", "micro_batch", "recompute", "sharding",
+)  # fmt: skip
+"""The axes that the table of all plans lays out."""
+MODES = tuple(f.name for f in fields(Plan) if f.name not in LAID_OUT)
+"""The others: fixed, or at their default in every plan of the table."""
+WORDS = {
+    "recompute": RECOMPUTE,
+    "sharding": SHARDING,
+    "schedule": SCHEDULES,
+    "context": CONTEXT,
+    "offload": OFFLOAD,
+}
+"""The words that each categorical choice indexes."""
 
 
 def _divisors(n: int) -> list[int]:
@@ -161,8 +206,10 @@ def enumerate_plans(
                                             sharding,
                                         )
                                     )
-    table = np.array(rows, dtype=np.int64).reshape(-1, 11).T
-    return Plan(**dict(zip((f.name for f in fields(Plan)), table, strict=True)))
+    table = np.array(rows, dtype=np.int64).reshape(-1, len(LAID_OUT)).T
+    return Plan(
+        **dict(zip(LAID_OUT, table, strict=True)), **{name: fixed[name] for name in MODES if name in fixed}
+    )
 
 
 def _data_parallel(dp: int, node: int, fixed: dict[str, int], pp: int) -> list[tuple[int, int, int]]:

@@ -3,8 +3,10 @@
 Source of the byte counts: mixed-precision AdamW as in Megatron-LM's distributed optimizer (16-bit weights,
 fp32 gradients, fp32 master weights and two moments) and, with sharded parameters, as in FSDP2 (fp32 weights
 sharded, 16-bit copies gathered layer by layer). The measured 8-bit products are those of a framework's linear
-layer, its casts included, so an 8-bit or 4-bit recipe has no extra term for them. The 4-bit recipe
-multiplies in nvfp4 throughout; the few layers that published recipes keep in bf16 are neglected.
+layer, its casts included, so an 8-bit or 4-bit recipe has no extra term for them. Recipes: ``fp8`` scales tensors (or blocks
+of 32, which cost the same), ``fp8-block`` blocks of 128, ``fp8-weights`` keeps and gathers the weights in 8 bits as well;
+``nvfp4`` multiplies in 4 bits throughout, ``nvfp4-tail`` leaves the last 15 % of the layers in bf16 (NVIDIA 2025,
+arXiv 2509.25149).
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class Precision:
     gradient_bytes: float
     optimizer_bytes: float
     """Master weights and moments."""
+    wide_share: float = 0.0
+    """Share of the layers whose products stay in ``other_format`` [1]."""
+    loss_bytes: float = 4.0
+    """Bytes per logit that exist at the loss: fp32 logits, or 16-bit logits and their gradient."""
 
 
 PRECISIONS = {
@@ -71,6 +77,34 @@ PRECISIONS = {
             other_format="bf16",
             activation_bytes=2,
             weight_bytes=2,
+            gradient_bytes=4,
+            optimizer_bytes=12,
+        ),
+        Precision(
+            name="nvfp4-tail",
+            matmul_format="nvfp4",
+            other_format="bf16",
+            activation_bytes=2,
+            weight_bytes=2,
+            gradient_bytes=4,
+            optimizer_bytes=12,
+            wide_share=0.15,
+        ),
+        Precision(
+            name="fp8-block",
+            matmul_format="fp8_block",
+            other_format="bf16",
+            activation_bytes=2,
+            weight_bytes=2,
+            gradient_bytes=4,
+            optimizer_bytes=12,
+        ),
+        Precision(
+            name="fp8-weights",
+            matmul_format="fp8",
+            other_format="bf16",
+            activation_bytes=2,
+            weight_bytes=1,
             gradient_bytes=4,
             optimizer_bytes=12,
         ),

@@ -28,21 +28,25 @@ def price_matmuls(ops: list[Matmul], context: Context) -> Any:
     p = context.precision
     formats = [p.other_format if op.place == "head" else p.matmul_format for op in ops]
     dims = [(context.full(op.m), context.full(op.n), context.full(op.k)) for op in ops]
-    seconds: dict[int, tuple[Array, Array]] = {}
+    seconds: dict[int, tuple[Array, Array, Any]] = {}
     for fmt in dict.fromkeys(formats):
         chosen = [i for i, f in enumerate(formats) if f == fmt]
         m, n, k = (np.stack([dims[i][axis] for i in chosen]) for axis in range(3))
-        time = context.model.matmul(np.stack([m, m, k]), np.stack([n, k, n]), np.stack([k, n, m]), fmt)
+        sizes = np.stack([m, m, k]), np.stack([n, k, n]), np.stack([k, n, m])
+        time = context.model.matmul(*sizes, fmt)
+        if p.wide_share and fmt == p.matmul_format:
+            wide = context.model.matmul(*sizes, p.other_format)
+            time = (1 - p.wide_share) * time + p.wide_share * wide
         for position, i in enumerate(chosen):
             weight_gradient = 0.0 if context.frozen else time[2, position]
-            seconds[i] = (time[0, position], time[1, position] + weight_gradient)
+            seconds[i] = (time[0, position], time[1, position] + weight_gradient, weight_gradient)
             if context.frozen and ops[i].name.startswith("attention."):
                 # Two thin products beside the wide one, bounded by traffic: dropout reads and writes the input, the
                 # first product reads it, the second writes the output's change, which is read, added and written.
                 rows, columns, depth = dims[i]
                 thin = rows * (4 * columns + 3 * depth + 2 * ADAPTER_RANK) * p.activation_bytes
-                adapter = context.full(context.model.pointwise(thin, p.name))
-                seconds[i] = (seconds[i][0] + adapter, seconds[i][1] + 2 * adapter)
+                adapter = context.full(context.model.pointwise(thin, p.matmul_format))
+                seconds[i] = (seconds[i][0] + adapter, seconds[i][1] + 2 * adapter, 0.0)
     width = p.activation_bytes
     return iter(
         [
@@ -56,6 +60,7 @@ def price_matmuls(ops: list[Matmul], context: Context) -> Any:
                 family="matmul",
                 number_format=formats[i],
                 m_n_k=dims[i],
+                weight=seconds[i][2],
             )
             for i, op in enumerate(ops)
         ]
@@ -79,4 +84,5 @@ def price_grouped(op: GroupedMatmul, context: Context) -> OperatorCost:
         bytes=context.precision.activation_bytes * (rows * (n + k) + experts * n * k),
         family="moe",
         number_format=fmt,
+        weight=0.0 if context.frozen else forward,
     )

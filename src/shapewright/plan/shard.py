@@ -1,9 +1,9 @@
 """The part of an operator that one device computes under a plan.
 
-Decisions: sequence parallelism is always on with tensor parallelism, so work outside the split matrices is
-cut by tokens. Context parallelism cuts tokens everywhere and attention by an equal share of query-key pairs
-(zigzag order); the naive order, which leaves half the devices idle, is not offered. Experts see the tokens
-that the router sends to them, on average ``topk`` per token.
+Decisions: with sequence parallelism work outside the split matrices is cut by tokens; without it every rank of a tensor
+group repeats that work and keeps its results (Korthikanti et al. 2022, arXiv 2205.05198, table 2). Context parallelism
+cuts tokens everywhere; how attention is then split is ``plan.mixing``'s business. Experts see the tokens that the router
+sends to them, ``topk`` per token and on the fullest rank ``imbalance`` times as many.
 """
 
 from __future__ import annotations
@@ -34,6 +34,19 @@ class Split:
     cp: Size = 1
     ep: Size = 1
     etp: Size = 1
+    sequence_parallel: Size = 1
+    """1 or 0."""
+    async_tp: Size = 0
+    """1 or 0."""
+    context: Size = 0
+    """Index into ``plan.parallel.CONTEXT``."""
+    imbalance: float = 1.0
+    """Tokens of the fullest expert-parallel rank over the mean."""
+
+    @property
+    def token_ranks(self) -> Size:
+        """Ranks of a tensor group that hold different tokens outside the split products."""
+        return np.where(np.asarray(self.sequence_parallel) > 0, self.tp, 1)
 
 
 def shard(op: Operator, split: Split) -> Operator:
@@ -42,14 +55,15 @@ def shard(op: Operator, split: Split) -> Operator:
         tp_n = split.tp if op.split == "column" else 1
         tp_k = split.tp if op.split == "row" else 1
         # A replicated product (the router) runs on the tokens of the sequence-parallel rank.
-        tp_m = split.tp if op.split == "none" else 1
+        tp_m = split.token_ranks if op.split == "none" else 1
+        kept = split.tp if op.split == "column" else split.token_ranks
         return replace(
             op,
             m=op.m / (split.cp * tp_m),
             n=op.n / tp_n,
             k=op.k / tp_k,
             bias=op.bias / tp_n,
-            saved=op.saved / (split.cp * split.tp),
+            saved=op.saved / (split.cp * kept),
         )
     if isinstance(op, GroupedMatmul) and op.over == "heads":
         # A product per head: tensor parallelism spreads the heads, every token meets all of them.
@@ -65,12 +79,12 @@ def shard(op: Operator, split: Split) -> Operator:
         etp_k = split.etp if op.split == "row" else 1
         return replace(
             op,
-            tokens=op.tokens * split.etp / (split.cp * split.tp),
+            tokens=op.tokens * split.etp * split.imbalance / (split.cp * split.tp),
             experts=op.experts / split.ep,
             n=op.n / etp_n,
             k=op.k / etp_k,
             bias=op.bias / etp_n,
-            saved=op.saved / (split.cp * split.tp),
+            saved=op.saved * split.imbalance / (split.cp * split.tp),
         )
     if isinstance(op, Attention):
         # Fewer key-value heads than ranks are copied, so a rank never holds less than one.
@@ -117,7 +131,9 @@ def shard(op: Operator, split: Split) -> Operator:
 
 
 def _shard_pointwise(op: Pointwise, split: Split) -> Pointwise:
-    share = split.cp * (split.tp if op.split != "none" else 1)
+    # The tokens of experts are dealt to the ranks of a tensor group whether the rest of the layer is cut by tokens or not.
+    by_token = split.tp if op.name.startswith(("ffn.dispatch", "ffn.experts.")) else split.token_ranks
+    share = split.cp * {"features": split.tp, "sequence": by_token, "none": 1}[op.split]
     # Norm scales are copied on every rank; the embedding table is cut by vocabulary.
     weights = op.weights / split.tp if op.place == "embedding" else op.weights
     return replace(

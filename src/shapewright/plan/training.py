@@ -1,12 +1,12 @@
 """The training step: micro-batches, pipeline stages, data parallelism and memory on top of layer costs.
 
-One set of formulas serves one plan and a table of (shape, plan) pairs. Sources: 1F1B and interleaved
-schedules, Narayanan et al. 2021 (arXiv 2104.04473) section 2.2; activation memory in flight, Korthikanti et
-al. 2022 (arXiv 2205.05198) section 4; sharded data parallelism, Rajbhandari et al. 2020 (ZeRO,
-arXiv 1910.02054) and Zhao et al. 2023 (FSDP, arXiv 2304.11277).
+One set of formulas serves one plan and a table of (shape, plan) pairs; ``plan.timeline`` lays the same passes on streams.
+Sources: schedules, see ``plan.schedules``; sharded data parallelism, Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054) and
+Zhao et al. 2023 (FSDP, arXiv 2304.11277); low-communication training, Douillard et al. 2023 (DiLoCo, arXiv 2311.08105).
 
-Communication that kernels hide slows them by the framework's ``contention``. Neglected: jitter between devices,
-restarts and data loading; the interval of the step time carries them.
+Communication that kernels hide slows them by the framework's ``contention``; a step waits for its slowest device by the
+framework's ``jitter``. Where pp * vpp does not divide the layers but does with two more, embedding and head count as a layer
+each (Megatron's ``account-for-embedding-in-pipeline-split``). Neglected: data loading; restarts, see ``plan.goodput``.
 """
 
 from __future__ import annotations
@@ -20,26 +20,19 @@ from numpy.typing import NDArray
 from shapewright.architecture.operator import Size
 from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
-from shapewright.plan.costs import ModelCost, PlaceCost
+from shapewright.plan.costs import ModelCost
 from shapewright.plan.framework import Framework
+from shapewright.plan.memory import FRAGMENTATION, Held, framework_bytes, memory_of
+from shapewright.plan.offload import activation_wait, optimizer_wait
 from shapewright.plan.parallel import Plan
 from shapewright.plan.precision import Precision
+from shapewright.plan.schedules import Passes, pipeline_seconds
 from shapewright.plan.wires import Wires
 
 Array = NDArray[Any]
 
-FRAMEWORK_BYTES = 2.5e9
-"""Memory of the context, the communication library's buffers and workspaces on an accelerator of a cluster [B].
-Kind: assumed. NCCL and CUDA contexts take 1 to 4 GB (aiconfigurator-core's system files state 0.3 to 4 GB of
-``nccl_mem`` and ``other_mem`` by number of devices)."""
-
-FRAGMENTATION = 0.04
-"""Share of the memory that the allocator cannot use. Kind: assumed (PyTorch's caching allocator with
-expandable segments)."""
-
-OPTIMIZER_TRAFFIC = 30.0
-"""Bytes moved per parameter by one AdamW step: gradient 4 read; master, m and v 12 read and 12 written;
-16-bit weight 2 written. Kind: derived."""
+OUTER_GRADIENT_BYTES = 4.0
+"""Bytes per parameter that copies exchange when they drift apart in between (fp32)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +53,10 @@ class StepTable:
     """[s]"""
     pipeline_send: Array
     """Sends between stages on the critical path [s]."""
+    offload: Array
+    """Waiting for the host's memory [s]."""
+    jitter: Array
+    """Waiting for the slowest device [s]."""
     model_flops: Array
     """Model FLOP of one step over all devices, without recompute."""
     memory: Array
@@ -69,27 +66,17 @@ class StepTable:
     optimizer_state: Array
     activations: Array
     logits: Array
-    """The five parts of ``memory`` besides the framework's [B]."""
+    buffers: Array
+    """The six parts of ``memory`` besides the framework's [B]."""
     framework: float
     num_micro_batches: Array
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Picked:
-    """The fields of a PlaceCost at the (shape, plan) pairs."""
-
-    forward: Array
-    backward: Array
-    pointwise_forward: Array
-    params_split: Array
-    params_expert: Array
-    saved: Array
-    saved_selective: Array
-    input_bytes: Array
-
-
-def _pick(place: PlaceCost, w: Any, p: Any) -> _Picked:
-    return _Picked(**{name: getattr(place, name)[w, p] for name in _Picked.__slots__})
+    passes: Passes
+    """The passes of one micro-batch on a stage, for the timeline."""
+    inward: Array
+    outward: Array
+    """Weights that come before the first forward pass and gradients that leave behind the last backward pass [s]."""
+    exposed_inward: Array
+    """The part of ``exposed_dp`` before the first pass [s]."""
 
 
 def training_steps(
@@ -106,6 +93,7 @@ def training_steps(
     model: CostModel,
     cluster: Cluster,
     trainable: float = 1.0,
+    optimizer_traffic: float = 30.0,
 ) -> StepTable:
     """Compose the steps of (shape, plan) pairs.
 
@@ -116,116 +104,185 @@ def training_steps(
         plan, wires: the plans and their large collectives, broadcast to the pairs.
         global_batch: sequences per step; a multiple of ``dp * micro_batch``.
         precision: the bytes of each kind of state.
-        framework: tells how much hidden communication slows the kernels that hide it.
+        framework: what hidden communication and many devices add.
         trainable: share of the parameters that have gradients and optimizer state.
+        optimizer_traffic: bytes moved per parameter by one optimizer step.
         model, cluster: price the optimizer; tell the kind of device.
     """
-    layer, embedding, head = (_pick(place, w, p) for place in (costs.layer, costs.embedding, costs.head))
-    depth = np.asarray(depth, float)
-    pp, vpp, dp = (np.asarray(x, float) for x in (plan.pp, plan.vpp, plan.dp))
-    shard, sharding = np.asarray(plan.dp_shard, float), np.asarray(plan.sharding)
-    micro_batches = np.asarray(global_batch, float) / (dp * plan.micro_batch)
-    selective, full = np.asarray(plan.recompute) == 1, np.asarray(plan.recompute) == 2
-    layers = depth / pp
-    pipelined = pp > 1
+
+    def layer(name: str) -> Array:
+        return getattr(costs.layer, name)[w, p]
+
+    def embedding(name: str) -> Array:
+        return getattr(costs.embedding, name)[w, p]
+
+    def head(name: str) -> Array:
+        return getattr(costs.head, name)[w, p]
 
     if trainable < 1.0:
         # Frozen weights stay in the format of the products: no optimizer step needs a wider copy.
         precision = replace(
             precision,
-            weight_bytes=1.0 if precision.name == "fp8" else precision.weight_bytes,
+            weight_bytes=1.0 if precision.matmul_format.startswith("fp8") else precision.weight_bytes,
             gradient_bytes=precision.gradient_bytes * trainable,
             optimizer_bytes=precision.optimizer_bytes * trainable,
         )
     kappa = framework.contention
+    depth = np.asarray(depth, float)
+    pp, vpp, dp = (np.asarray(x, float) for x in (plan.pp, plan.vpp, plan.dp))
+    shard, sharding = np.asarray(plan.dp_shard, float), np.asarray(plan.sharding)
+    micro_batches = np.asarray(global_batch, float) / (dp * plan.micro_batch)
+    pipelined = pp > 1
+    layers, counted = stage_layers(depth, pp, vpp)
 
-    # Time of one micro-batch on a stage of layers, and on the two special stages.
-    again = np.where(full, layer.forward, np.where(selective, layer.pointwise_forward, 0.0))
-    forward, backward = layer.forward, layer.backward + again
+    # Passes of one micro-batch.
+    forward, backward = layer("forward"), layer("backward")
+    again, kept = _recomputed(layer, np.asarray(plan.recompute))
+    share = _recomputed_share(plan, layers)
+    whole = layer("saved")
+    again, kept = again * share, kept * share + whole * (1 - share)
+    held_back = activation_wait(kept, forward, plan)
+    layer_params = layer("params_split") + layer("params_expert")
     gathered = sharding == 3
-    layer_params = layer.params_split + layer.params_expert
     gather = wires.layer_gather.seconds(layer_params * precision.weight_bytes)
     scatter = wires.layer_scatter.seconds(layer_params * precision.gradient_bytes)
     # Fully sharded weights are fetched one layer ahead: a layer takes the longer of compute and wire.
-    forward_paced = np.where(gathered, _overlapped(forward, gather, kappa), forward)
-    backward_paced = np.where(gathered, _overlapped(backward, gather + scatter, kappa), backward)
-    stack = layers * (forward_paced + backward_paced)
-    waiting = stack - layers * (forward + backward)
-    first = embedding.forward + embedding.backward
-    last = head.forward + head.backward
-    send = wires.send.seconds(layer.input_bytes)
-    # Interleaved schedules hide their sends behind the other chunks; plain 1F1B waits for two per micro-batch.
-    send_per_micro = np.where(pipelined & (vpp == 1), 2 * send, 0.0)
-    slowest = np.where(pipelined, stack + np.maximum(first, last), stack + first + last) + send_per_micro
-    all_stages = pp * stack + first + last
-    fill = np.where(pipelined, (np.maximum(all_stages - slowest, 0.0)) / vpp + 2 * (pp - 1) * vpp * send, 0.0)
-    work = micro_batches * slowest
+    forward_paced = np.where(gathered, _overlapped(forward, gather, kappa), forward) + held_back
+    backward_paced = np.where(
+        gathered, _overlapped(backward + again, gather + scatter, kappa), backward + again
+    )
+    backward_paced = backward_paced + held_back
+    swap = np.where(counted, forward_paced, 0.0), np.where(counted, backward_paced, 0.0)
+    waits = layer("communication_forward"), layer("communication_backward")
+    passes = Passes(
+        stages=pp,
+        chunks=vpp,
+        micro_batches=micro_batches,
+        schedule=np.asarray(plan.schedule),
+        forward=layers * forward_paced,
+        backward=layers * backward_paced,
+        weight=layers * layer("weight"),
+        # Two passes of opposite directions hide each other's communication.
+        pair=layers
+        * np.maximum(
+            forward_paced + backward_paced - (1 - kappa) * (waits[0] + waits[1]), waits[0] + waits[1]
+        ),
+        first_forward=embedding("forward") - swap[0],
+        first_backward=embedding("backward") - swap[1],
+        last_forward=head("forward") - swap[0],
+        last_backward=head("backward") - swap[1],
+        send=wires.send.seconds(layer("input_bytes")),
+    )
+    work, bubble, sending = pipeline_seconds(passes)
+    # Layers of the stage that paces the pipeline.
+    heavier = np.maximum(
+        passes.first_forward + passes.first_backward, passes.last_forward + passes.last_backward
+    )
+    pacing = layers - np.where(counted & (heavier > 0), 1.0, 0.0)
+    waiting = pacing * (forward_paced + backward_paced - forward - backward - again - 2 * held_back)
 
     # Gradients leave while the last micro-batch's backward pass runs; sharded weights come back with the next forward.
-    stage_params = (
-        layers * layer.params_split + np.where(pipelined, 0.0, embedding.params_split) + head.params_split
-    )
-    stage_params = np.maximum(stage_params, layers * layer.params_split + embedding.params_split)
-    expert_params = layers * layer.params_expert
-    exposed = _exposed_gradients(
-        wires,
-        stage_params,
-        expert_params,
-        plan,
-        precision,
-        hidden_backward=layers * backward,
-        hidden_forward=layers * forward,
-        contention=kappa,
-        trainable=trainable,
-    )
+    embedding_params, head_params = embedding("params_split"), head("params_split")
+    ends = np.where(pipelined, np.maximum(embedding_params, head_params), embedding_params + head_params)
+    own_layers = layers - np.where(counted, 1.0, 0.0)
+    split_params = own_layers * layer("params_split") + ends
+    expert_params = own_layers * layer("params_expert")
+    inward, outward = _gradients(wires, split_params, expert_params, plan, precision, trainable)
+    rounds = np.where(sharding == 2, micro_batches, 1.0)
+    exposed_inward = _uncovered(inward, layers * forward, kappa)
     # The first gather of a step has nothing to hide behind.
-    exposed = exposed + gather
+    exposed = exposed_inward + rounds * _uncovered(outward, layers * backward, kappa) + gather
     expert_copies = np.maximum(dp * plan.cp * plan.tp / (np.asarray(plan.ep) * plan.etp), 1)
     # Replicated weights are split by ZeRO over the shard group (and context parallelism, which holds copies too).
     state_share = np.where(sharding >= 1, shard * np.asarray(plan.cp), 1.0)
     expert_share = np.where(sharding >= 1, np.minimum(expert_copies, np.maximum(shard * plan.cp, 1)), 1.0)
-    owned = stage_params / state_share + expert_params / expert_share
-    optimizer = np.asarray(model.pointwise(owned * (OPTIMIZER_TRAFFIC * trainable)))
-    step_time = work + fill + exposed + optimizer
+    owned = split_params / state_share + expert_params / expert_share
+    if np.max(plan.sync_every) > 1:
+        outer = wires.outer.seconds(owned * OUTER_GRADIENT_BYTES) / np.asarray(plan.sync_every, float)
+        exposed = exposed + np.where(np.asarray(plan.sync_every) > 1, outer, 0.0)
+    optimizer = np.asarray(model.pointwise(owned * (optimizer_traffic * trainable)))
+    offloading = micro_batches * pacing * 2 * held_back
+    if np.any(np.asarray(plan.offload) == 1):
+        on_host = optimizer_wait(owned * trainable, precision, optimizer_traffic)
+        optimizer = np.where(np.asarray(plan.offload) == 1, 0.0, optimizer)
+        offloading = offloading + np.where(np.asarray(plan.offload) == 1, on_host, 0.0)
+        late = np.where(np.asarray(plan.offload) == 1, on_host, 0.0)
+    else:
+        late = 0.0
+    steady = work + bubble + sending + exposed + optimizer + late
+    slowest = framework.jitter * np.sqrt(2.0 * np.log(max(cluster.num_devices, 1)))
+    step_time = steady * (1.0 + slowest)
 
-    memory = _memory(
-        layer,
-        embedding,
-        head,
-        plan,
-        precision,
-        layers=layers,
-        micro_batches=micro_batches,
-        stage_params=stage_params,
-        expert_params=expert_params,
-        state_share=state_share,
-        expert_share=expert_share,
+    held = Held(
+        params=split_params + expert_params,
+        owned=owned,
         layer_params=layer_params,
+        head_params=head_params,
+        layers=own_layers,
+        kept=kept,
+        whole=whole,
+        embedding=embedding("saved"),
+        head=head("saved"),
+        inputs=layer("input_bytes"),
     )
-    reserved = FRAMEWORK_BYTES if cluster.num_devices > 1 else FRAMEWORK_BYTES / 2
-    if cluster.accelerator.device_class == "cpu":
-        reserved = 0.4e9
-    parts = sum(memory.values())
-    total_memory = (parts + reserved) / (1 - FRAGMENTATION)
+    memory = memory_of(held, plan, precision, micro_batches)
+    reserved = framework_bytes(cluster)
+    total_memory = (sum(memory.values()) + reserved) / (1 - FRAGMENTATION)
     # Frozen weights have no gradient: a forward pass and the gradients of the inputs remain.
-    passes = 3.0 if trainable == 1.0 else 2.0
-    model_flops = passes * (costs.flops[w, p] * depth + costs.head_flops[w, p]) * micro_batches * dp
+    passes_per_step = 3.0 if trainable == 1.0 else 2.0
+    model_flops = passes_per_step * (costs.flops[w, p] * depth + costs.head_flops[w, p]) * micro_batches * dp
     shape = np.broadcast_shapes(np.shape(step_time), np.shape(total_memory))
-    spread = {name: np.broadcast_to(value, shape) for name, value in memory.items()}
+
+    def spread(value: Any) -> Array:
+        return np.broadcast_to(value, shape)
+
     return StepTable(
-        step_time=np.broadcast_to(step_time, shape),
-        compute=np.broadcast_to(micro_batches * (slowest - send_per_micro - waiting), shape),
-        recompute=np.broadcast_to(micro_batches * layers * again, shape),
-        bubble=np.broadcast_to(fill, shape),
-        exposed_dp=np.broadcast_to(exposed + micro_batches * waiting, shape),
-        optimizer=np.broadcast_to(optimizer, shape),
-        pipeline_send=np.broadcast_to(micro_batches * send_per_micro, shape),
-        model_flops=np.broadcast_to(model_flops, shape),
-        memory=np.broadcast_to(total_memory, shape),
+        step_time=spread(step_time),
+        compute=spread(work - micro_batches * (waiting + pacing * 2 * held_back)),
+        recompute=spread(micro_batches * pacing * again),
+        bubble=spread(bubble),
+        exposed_dp=spread(exposed + micro_batches * waiting),
+        optimizer=spread(optimizer),
+        pipeline_send=spread(sending),
+        offload=spread(offloading),
+        jitter=spread(steady * slowest),
+        model_flops=spread(model_flops),
+        memory=spread(total_memory),
         framework=reserved,
-        num_micro_batches=np.broadcast_to(micro_batches, shape),
-        **spread,
+        num_micro_batches=spread(micro_batches),
+        passes=passes,
+        inward=spread(inward),
+        outward=spread(outward),
+        exposed_inward=spread(exposed_inward + gather),
+        **{name: spread(value) for name, value in memory.items()},
     )
+
+
+def stage_layers(depth: Size, pp: Size, vpp: Size) -> tuple[Array, Array]:
+    """(layers of an inner stage, whether embedding and head stand in for a layer each to make the stages whole)."""
+    depth, pp, chunks = np.asarray(depth, float), np.asarray(pp, float), np.asarray(pp, float) * vpp
+    counted = (pp > 1) & (depth % chunks != 0) & ((depth + 2) % chunks == 0)
+    return np.where(counted, depth + 2, depth) / pp, counted
+
+
+def _recomputed(layer: Any, level: Array) -> tuple[Array, Array]:
+    """(seconds computed again, bytes kept) of a layer that recomputes at ``level``."""
+    again, kept = 0.0 * layer("forward"), layer("saved")
+    for index, seconds, size in (
+        (1, "pointwise_forward", "saved_selective"),
+        (2, "forward", "input_bytes"),
+        (3, "alternate_forward", "saved_alternate"),
+    ):
+        if np.any(level == index):
+            again = np.where(level == index, layer(seconds), again)
+            kept = np.where(level == index, layer(size), kept)
+    return again, kept
+
+
+def _recomputed_share(plan: Plan, layers: Array) -> Array:
+    """Share of a stage's layers that recompute."""
+    count = np.asarray(plan.recompute_layers, float)
+    return np.where(count > 0, np.minimum(count / layers, 1.0), 1.0)
 
 
 def _overlapped(work: Array, wire: Array, contention: float) -> Array:
@@ -233,24 +290,20 @@ def _overlapped(work: Array, wire: Array, contention: float) -> Array:
     return np.maximum(work, wire) + contention * np.minimum(work, wire)
 
 
-def _exposed_gradients(
-    wires: Wires,
-    split: Array,
-    expert: Array,
-    plan: Plan,
-    precision: Precision,
-    *,
-    hidden_backward: Array,
-    hidden_forward: Array,
-    contention: float,
-    trainable: float,
-) -> Array:
-    """Gradient reduction and weight gathering that outlast the passes they overlap with [s].
+def _uncovered(wire: Array, work: Array, contention: float) -> Array:
+    """What a transfer behind ``work`` adds to it: what outlasts it, and the slowing of what it overlaps with [s]."""
+    return np.maximum(wire - work, 0.0) + contention * np.minimum(wire, work)
 
-    Plain data parallelism all-reduces gradients during the last backward pass; ZeRO-1 and ZeRO-2
-    reduce-scatter them there and gather weights during the next forward pass. Copies along context
-    parallelism reduce together with data parallelism. With sharded parameters only the replicas of a shard
-    all-reduce here; the rest is in the layers' pace.
+
+def _gradients(
+    wires: Wires, split: Array, expert: Array, plan: Plan, precision: Precision, trainable: float
+) -> tuple[Array, Array]:
+    """(weights that come in, gradients that go out) of a step, as seconds on the wire.
+
+    Plain data parallelism all-reduces gradients during the last backward pass; ZeRO-1 reduce-scatters them there and
+    gathers weights during the next forward pass; ZeRO-2 keeps no whole gradient, so it scatters after every
+    micro-batch. Copies along context parallelism reduce together with data parallelism. With sharded parameters only
+    the replicas of a shard all-reduce here; the rest is in the layers' pace.
     """
     gradients, weights = split * precision.gradient_bytes, split * precision.weight_bytes
     outward = (
@@ -264,56 +317,4 @@ def _exposed_gradients(
         outward = outward + wires.expert_reduce.seconds(gradients) + wires.expert_scatter.seconds(gradients)
         inward = inward + wires.expert_gather.seconds(weights)
     # Weights that did not change need not come back.
-    inward = inward * trainable
-    slowed = np.minimum(outward, hidden_backward) + np.minimum(inward, hidden_forward)
-    return (
-        np.maximum(outward - hidden_backward, 0.0)
-        + np.maximum(inward - hidden_forward, 0.0)
-        + contention * slowed
-    )
-
-
-def _memory(
-    layer: _Picked,
-    embedding: _Picked,
-    head: _Picked,
-    plan: Plan,
-    precision: Precision,
-    *,
-    layers: Array,
-    micro_batches: Array,
-    stage_params: Array,
-    expert_params: Array,
-    state_share: Array,
-    expert_share: Array,
-    layer_params: Array,
-) -> dict[str, Array]:
-    """Bytes of the fullest device by kind: the first stage, which holds the most micro-batches in flight,
-    or, without a pipeline, the only one, which holds the logits too."""
-    sharding = np.asarray(plan.sharding)
-    pp, vpp = np.asarray(plan.pp, float), np.asarray(plan.vpp, float)
-    selective, full = np.asarray(plan.recompute) == 1, np.asarray(plan.recompute) == 2
-    held = stage_params + expert_params
-    owned = stage_params / state_share + expert_params / expert_share
-    # FSDP keeps the sharded master copy only (in optimizer state) and two gathered layers.
-    weights = np.where(
-        sharding == 3, 2 * layer_params * precision.weight_bytes, held * precision.weight_bytes
-    )
-    gradients = np.where(sharding >= 2, owned, held) * precision.gradient_bytes
-    gradients = gradients + np.where(sharding == 3, layer_params * precision.weight_bytes, 0.0)
-    optimizer_state = owned * precision.optimizer_bytes
-    kept = np.where(full, layer.input_bytes, np.where(selective, layer.saved_selective, layer.saved))
-    # Interleaving keeps (pp - 1) / vpp more stage-loads of activations in flight than plain 1F1B's pp.
-    in_flight = np.where(vpp > 1, pp + (pp - 1) / vpp, pp)
-    in_flight = np.minimum(in_flight, micro_batches)
-    working = np.where(full | selective, layer.saved - kept, 0.0)
-    activations = in_flight * layers * kept + working + embedding.saved
-    last_stage = np.where(pp > 1, layers * kept, 0.0)
-    logits = np.where(pp > 1, np.maximum(head.saved + last_stage - activations, 0.0), head.saved)
-    return {
-        "weights": weights,
-        "gradients": gradients,
-        "optimizer_state": optimizer_state,
-        "activations": activations,
-        "logits": logits,
-    }
+    return inward * trainable, outward

@@ -59,6 +59,8 @@ class Wires:
     expert_scatter: Wire
     expert_gather: Wire
     """The same three for experts, which fewer devices copy."""
+    outer: Wire
+    """Weights that drifted apart among replicas, every few steps."""
 
     def take(self, index: Any) -> Wires:
         """The wires of the plans at ``index``."""
@@ -73,7 +75,7 @@ class Wires:
 def plan_wires(model: CostModel, cluster: Cluster, plans: Plan) -> Wires:
     """Work out the wires of a table of plans."""
     count = len(plans)
-    tp, cp, pp, dp, shard, replicate, sharding, ep, etp = (
+    tp, cp, pp, dp, shard, replicate, sharding, ep, etp, every = (
         np.broadcast_to(np.asarray(x), count)
         for x in (
             plans.tp,
@@ -85,10 +87,13 @@ def plan_wires(model: CostModel, cluster: Cluster, plans: Plan) -> Wires:
             plans.sharding,
             plans.ep,
             plans.etp,
+            plans.sync_every,
         )
     )
     plain, zero, full = sharding == 0, (sharding == 1) | (sharding == 2), sharding == 3
-    group, spread = dp * cp, ep * etp
+    # Copies that drift apart exchange nothing within a step.
+    drifting = every > 1
+    group, spread = np.where(drifting, shard, dp) * cp, ep * etp
     copies = np.maximum(group * tp // spread, 1)
 
     def wire(kind: str, used: Any, size: Size, stride: Size) -> Wire:
@@ -106,8 +111,9 @@ def plan_wires(model: CostModel, cluster: Cluster, plans: Plan) -> Wires:
         reduce=wire("all_reduce", plain, group, tp),
         scatter=wire("reduce_scatter", zero, group, tp),
         gather=wire("all_gather", zero, group, tp),
-        replica_reduce=wire("all_reduce", full, replicate, tp * cp * shard),
+        replica_reduce=wire("all_reduce", full & ~drifting, replicate, tp * cp * shard),
         expert_reduce=wire("all_reduce", plain, copies, spread),
         expert_scatter=wire("reduce_scatter", zero, copies, spread),
         expert_gather=wire("all_gather", zero, copies, spread),
+        outer=wire("all_reduce", drifting, replicate, tp * cp * shard),
     )

@@ -121,7 +121,7 @@ def _layer_text(block: Block) -> str:
 def plan_text(plan: Plan) -> str:
     """The plan in one line, with its schedule and its devices."""
     devices = int(plan.num_devices)
-    schedule = f" · {plan.schedule}" if int(plan.pp) > 1 else ""
+    schedule = f" · {plan.pipeline}" if int(plan.pp) > 1 else ""
     return f"{plan.describe()}{schedule} · {devices:,} device{'' if devices == 1 else 's'}"
 
 

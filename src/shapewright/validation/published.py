@@ -20,7 +20,7 @@ from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, Norm, Se
 from shapewright.errors import DocumentError, ShapewrightError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
-from shapewright.plan.parallel import Plan
+from shapewright.plan.parallel import RECOMPUTE, Plan
 from shapewright.plan.products import ADAPTER_RANK
 
 HARDWARE = {
@@ -56,7 +56,7 @@ PRECISION = {
     "fp8-cs": "fp8",
     "fp8-mx": "fp8",
     "nvfp4": "nvfp4",
-    "nvfp4 (bf16 tail)": "nvfp4",
+    "nvfp4 (bf16 tail)": "nvfp4-tail",
     "": "bf16",
 }
 """Number formats; all 8-bit recipes are priced alike, an unstated one is taken as bf16."""
@@ -85,6 +85,19 @@ GENERATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "primus": ("AMD Primus on ROCm, 2025 to 2026", ("primus", "pytorch 2.", "llmboost")),
 }
 """Label and the beginnings of the framework names of each generation."""
+MEMORY_READ: dict[str, tuple[str, float]] = {
+    "pytorch/torchtitan": ("reserved", 2**30),
+    "mlcommons/": ("allocated", 2**30),
+}
+"""By the beginning of a source: what its peak memory counts (``plan.memory.METERS``) and its unit [B]. torchtitan prints the
+allocator's peak reserve in GiB; the logs of NVIDIA's MLPerf submissions the peak of allocated tensors in GiB, which the
+optimizer's share confirms: from 4 to 64 copies of Llama 3.1 405B the peak falls by 11.6 bytes a parameter in GiB, 10.8 in
+GB, where master weights and moments take 12. Other sources are taken as the driver's count in GB."""
+ALTERNATING = ("pytorch/torchtitan",)
+"""Sources whose selective recompute keeps every second product; unstated, it is what their configurations default to."""
+EAGER_LOSS, COMPILED_LOSS_SINCE = 14.0, "2025-03"
+"""Bytes per logit where the loss is not compiled: 16-bit logits, their fp32 copy's logarithms, and two fp32 gradients; and
+the month since when torchtitan compiles it (4 bytes: logits and their gradient in 16 bits)."""
 GRAPHS_SINCE = "2026-06"
 """Month since when Megatron-Bridge's recipes run whole iterations as CUDA graphs with fused dispatch of experts: the
 same plans became up to 1.6 times faster between containers 26.04 and 26.06."""
@@ -121,6 +134,10 @@ class Row:
     """Measured [s]."""
     peak_memory: float | None
     """Measured [B]."""
+    loss_bytes: float
+    """Bytes per logit that exist at the loss."""
+    meter: str
+    """What it counts, of ``plan.memory.METERS``."""
     defaults: tuple[str, ...]
     """Fields that the source does not state."""
 
@@ -248,6 +265,9 @@ def _row(record: dict[str, str]) -> Row:
         step_time = batch * seq_len / (float(record["tokens_per_s_per_device"]) * devices)
     else:
         raise _UnaskedError("neither step time nor tokens per second is stated")
+    meter, unit = next(
+        (read for key, read in MEMORY_READ.items() if record["source"].startswith(key)), ("device", 1e9)
+    )
     return Row(
         id=record["id"],
         source=record["source"],
@@ -260,11 +280,15 @@ def _row(record: dict[str, str]) -> Row:
         cluster=cluster,
         plan=plan,
         trainable=trainable,
-        fixed_recompute=bool(record["recompute"]),
+        fixed_recompute=bool(record["recompute"]) or int(plan.recompute) > 0,
         seq_len=seq_len,
         global_batch=batch,
         step_time=step_time,
-        peak_memory=float(record["peak_mem_gb"]) * 1e9 if record["peak_mem_gb"] else None,
+        peak_memory=float(record["peak_mem_gb"]) * unit if record["peak_mem_gb"] else None,
+        loss_bytes=EAGER_LOSS
+        if record["source"].startswith(ALTERNATING) and record["date"] < COMPILED_LOSS_SINCE
+        else 4.0,
+        meter=meter,
         defaults=tuple(defaults),
     )
 
@@ -350,6 +374,8 @@ def _plan(
         # MaxText and Levanter shard the parameters of dense models over all devices unless told otherwise.
         shard, sharding = dp, 3
     recompute = {"full": 2, "none": 0, "": 0}.get(record["recompute"], 1)
+    if record["source"].startswith(ALTERNATING) and record["recompute"] in ("", "selective"):
+        recompute = RECOMPUTE.index("alternate")
     return Plan(
         tp=tp,
         pp=pp,

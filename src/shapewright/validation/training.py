@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from shapewright.cost.price import CostModel, cost_model
-from shapewright.designs.breakdown import price_plan
+from shapewright.designs.breakdown import PricedPlan, price_plan
 from shapewright.designs.figures import step_figure
 from shapewright.errors import ShapewrightError
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.plan.framework import KERNELS_ALONE, Framework, frameworks
+from shapewright.plan.memory import FRAGMENTATION, physical_memory, read_by
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import RECOMPUTE
 from shapewright.plan.precision import FULL_WIDTH, find_precision
@@ -23,6 +24,10 @@ from shapewright.validation.published import Row, Skip, is_held_out
 BF16_GRADIENTS = ("megatron-core", "megatron-core-26.06")
 """Generations whose published recipes keep and reduce gradients in bf16 (NVIDIA's performance recipes set
 ``grad_reduce_in_fp32`` to false)."""
+
+
+HEAVIEST = RECOMPUTE.index("full")
+"""Where a row states no recompute, levels up to this one are tried until it fits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +43,7 @@ class Point:
     """Model FLOP of the step per device."""
     recompute: int
     memory: float = 0.0
-    """Predicted peak of the fullest device [B]."""
+    """Predicted peak of the fullest device, as the source's meter reads it [B]."""
 
     @property
     def error(self) -> float:
@@ -77,7 +82,7 @@ def predict(rows: Iterable[Row], framework_of: Callable[[Row], Framework]) -> tu
 
 def workload_of(row: Row) -> Workload:
     """The cost model, precision and sequence length of a row."""
-    precision = find_precision(row.precision)
+    precision = replace(find_precision(row.precision), loss_bytes=row.loss_bytes)
     if row.generation in BF16_GRADIENTS:
         precision = replace(precision, gradient_bytes=2)
     return Workload(
@@ -102,11 +107,10 @@ def framework_of(row: Row) -> Framework:
 
 def predict_row(row: Row, workload: Workload) -> Point:
     """Predict one row from its stated configuration only."""
-    capacity = row.cluster.accelerator.memory_capacity
-    assert capacity is not None
     level = int(row.plan.recompute)
+    room = physical_memory(row.cluster)
     lighter = priced = price_plan(row.shape, row.plan, workload, global_batch=row.global_batch)
-    while not row.fixed_recompute and priced.memory > capacity.value and level + 1 < len(RECOMPUTE):
+    while not row.fixed_recompute and priced.memory > room and level < HEAVIEST:
         level, lighter = level + 1, priced
         priced = price_plan(
             row.shape, replace(row.plan, recompute=level), workload, global_batch=row.global_batch
@@ -114,8 +118,8 @@ def predict_row(row: Row, workload: Workload) -> Point:
     # Only as many layers recompute at the heavier level as must for the rest to fit.
     spare = lighter.memory - priced.memory
     share = 1.0
-    if level == len(RECOMPUTE) - 1 and spare > 0 and priced.memory < capacity.value:
-        share = min((lighter.memory - capacity.value) / spare, 1.0)
+    if level == HEAVIEST and spare > 0 and priced.memory < room:
+        share = min((lighter.memory - room) / spare, 1.0)
     figure = step_figure(priced, workload)
     assert figure.low is not None
     assert figure.high is not None
@@ -127,8 +131,13 @@ def predict_row(row: Row, workload: Workload) -> Point:
         high=figure.high * scale,
         recompute=level,
         flops_per_device=priced.model_flops / row.cluster.num_devices,
-        memory=share * priced.memory + (1 - share) * lighter.memory,
+        memory=share * _metered(priced, row) + (1 - share) * _metered(lighter, row),
     )
+
+
+def _metered(priced: PricedPlan, row: Row) -> float:
+    tensors = priced.memory * (1 - FRAGMENTATION) - priced.steps.framework
+    return read_by(row.meter, tensors, priced.steps.framework)
 
 
 def constant_mfu(points: list[Point]) -> dict[str, float]:
