@@ -12,6 +12,7 @@ import typer
 
 from shapewright.cli import (
     design,
+    efficiency,
     estimate,
     explain,
     export,
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("design")(design.command)
+app.command("efficiency")(efficiency.command)
 app.command("estimate")(estimate.command)
 app.command("explain")(explain.command)
 app.command("export")(export.command)

@@ -1,7 +1,7 @@
 """Is it flattening? Growth of performance per unit over generations, with the interval of its change.
 
 ``ln y = a_lineage + b t + c t^2`` by least squares over generations; ``c < 0`` is flattening and its 90 % interval
-(Student's t) decides: wholly below 0 ``flattening``, wholly above 0 ``accelerating``, else ``no change told apart``. The
+(Student's t) decides: wholly below 0 ``flattening``, wholly above 0 ``accelerating``, else ``undecided``. The
 growth in a year is ``b + 2 c t``. Decisions: a point is one generation of one maker, the geometric mean of its variants
 (they share silicon, so they are not independent); every maker has its own level, all share growth and bend. The same
 test by itself for every maker with enough generations. Neglected: announced figures that will change.
@@ -17,8 +17,7 @@ import numpy as np
 from scipy.stats import t as t_distribution
 
 from shapewright.hardware.accelerator import Accelerator
-from shapewright.hardware.catalog import load_accelerator
-from shapewright.outlook.lineages import LINEAGES
+from shapewright.outlook.lineages import LINEAGES, shipped
 
 TESTED = ("NVIDIA", "AMD", "Google", "AWS", "Intel")
 """Lineages of datacentre parts."""
@@ -70,14 +69,14 @@ def generation_points(
     points = []
     for name in lineages:
         for generation in LINEAGES[name]:
-            rated = [(chip, value(chip)) for chip in map(load_accelerator, generation)]
+            rated = [(chip, value(chip)) for chip in map(shipped, generation)]
             known = [(chip, *found) for chip, found in rated if found is not None and chip.release_year]
             if not known:
                 continue
             points.append(
                 Point(
                     lineage=name, chips=tuple(chip.name for chip, *_ in known),
-                    year=float(np.mean([chip.release_year for chip, *_ in known])),
+                    year=sum(chip.release_year or 0.0 for chip, *_ in known) / len(known),
                     value=math.exp(float(np.mean([math.log(each[1]) for each in known]))),
                     assumed=any(each[2] for each in known), source="; ".join(dict.fromkeys(each[3] for each in known)),
                 )
@@ -107,7 +106,7 @@ def bend_of(name: str, scope: str, points: Sequence[Point]) -> Trend:
     if free < FEWEST_FREE:
         need = len(makers) + 2 + FEWEST_FREE
         return Trend(name=name, scope=scope, points=tuple(points), growth_first=None, growth_last=None, bend=None,
-                     verdict=f"not tested: {len(used)} generations, {max(need, 5)} are needed")  # fmt: skip
+                     verdict=f"not tested: {len(used)} generations of {max(need, 5)} needed")  # fmt: skip
     year = np.array([p.year for p in used])
     centre = year.mean()
     t = year - centre
@@ -124,7 +123,7 @@ def bend_of(name: str, scope: str, points: Sequence[Point]) -> Trend:
 
     bend = told(np.array([0.0, 1.0]))
     ends = [told(np.array([1.0, 2.0 * (y - centre)])) for y in (year.min(), year.max())]
-    verdict = "flattening" if bend[2] < 0 else "accelerating" if bend[1] > 0 else "no change told apart"
+    verdict = "flattening" if bend[2] < 0 else "accelerating" if bend[1] > 0 else "undecided"
     first, last = ((math.exp(a), math.exp(b), math.exp(c)) for a, b, c in ends)
     return Trend(
         name=name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shapewright.errors import NotCoveredError, UnknownNameError, UsageError
 from shapewright.hardware.accelerator import Accelerator
@@ -52,11 +53,17 @@ class Choice:
     number_format: str | None = None
 
 
+@lru_cache(maxsize=256)
+def shipped(name: str) -> Accelerator:
+    """An accelerator that the tables of this room name; they are read many times."""
+    return load_accelerator(name)
+
+
 def choose(names: Sequence[str], *, mixed: bool = False) -> tuple[Choice, ...]:
     """The accelerators that ``h100_sxm..b200_sxm``, ``h100_sxm gb300`` or ``h100_sxm:fp8 b200_sxm:fp4`` mean.
 
     Args:
-        names: what the user wrote; none for NVIDIA's line from V100 on.
+        names: what the user wrote.
         mixed: whether formats of different width may be compared.
 
     Raises:
@@ -65,7 +72,7 @@ def choose(names: Sequence[str], *, mixed: bool = False) -> tuple[Choice, ...]:
         NotCoveredError: an accelerator has no published peak in its format.
     """
     choices: list[Choice] = []
-    for text in names or ("v100_sxm2..rubin",):
+    for text in names:
         choices += _range(text) if ".." in text else [_single(text)]
     if len(choices) < 2:
         raise UsageError(

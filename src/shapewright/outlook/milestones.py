@@ -20,7 +20,8 @@ from pathlib import Path
 from shapewright.errors import DocumentError, UnknownNameError, UsageError
 from shapewright.evidence import Figure, Kind
 from shapewright.hardware.accelerator import Accelerator
-from shapewright.hardware.catalog import DATA, load_accelerator
+from shapewright.hardware.catalog import DATA
+from shapewright.outlook.lineages import shipped
 
 TABLE = DATA / "history" / "milestones.csv"
 """The project's own table."""
@@ -78,7 +79,7 @@ class Milestone:
     @property
     def device(self) -> Accelerator | None:
         """The accelerator it was trained on; None where it is unknown."""
-        return load_accelerator(self.chip) if self.chip else None
+        return shipped(self.chip) if self.chip else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +166,7 @@ def _derived(method: str, number: Mapping[str, float | None], chip: str, fmt: st
     if method == "operations":
         return have("flop_per_example") * have("examples"), "3 x forward FLOP x examples"
     if method == "chip-hours":
-        peak = format_peak(load_accelerator(chip), fmt)
+        peak = format_peak(shipped(chip), fmt)
         assert peak is not None, f"{chip} has no peak in {fmt}"
         return have("chip_hours") * 3600.0 * peak * UTILISATION, f"chip-hours at {UTILISATION:g} of peak"
     return have("flop"), "stated" if method == "published" else "estimate of Epoch AI, CC-BY 4.0"

@@ -27,6 +27,8 @@ UNITS = {
     "byte/s": "memory_bandwidth",
 }
 """What performance is divided by, and the field of the accelerator that holds it."""
+_SCALE = {"mm2": 1e6}
+"""Units of SI in one of ours."""
 LINES = ("16-bit peak", "8-bit peak", "4-bit peak", "best peak", "measured matmul")
 
 
@@ -92,7 +94,7 @@ def rate(accelerator: Accelerator, line: str) -> Rating | None:
     fmt, figure = found
     return Rating(
         chip=accelerator.name, line=line, year=accelerator.release_year, number_format=fmt, performance=figure,
-        per={unit: over(figure, getattr(accelerator, field), 1e6 if unit == "mm2" else 1.0) for unit, field in UNITS.items()},
+        per={unit: over(figure, getattr(accelerator, field), _SCALE.get(unit, 1.0)) for unit, field in UNITS.items()},
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 
 from rich.console import Console
 from rich.text import Text
@@ -18,6 +19,11 @@ from shapewright.report.html import page
 from shapewright.report.markup import Markup, bullets, details, table, tag
 from shapewright.report.sections import section
 from shapewright.report.vega import Spec
+
+GAP = "  "
+"""Between two columns on the console."""
+LEAST_ROOM = 12
+"""Narrowest last column that is wrapped rather than left to run on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,17 +76,23 @@ def _lines(items: Iterable[str | Grid], width: int) -> list[Text]:
 
 
 def grid_lines(grid: Grid, width: int) -> list[Text]:
-    """A table in columns; a cell of the last column that is too long is cut with an ellipsis."""
+    """A table in columns; the last column wraps below itself where it is too long."""
     rows = (grid.headers, *grid.rows)
     wide = [max(len(row[column]) for row in rows) for column in range(len(grid.headers))]
     flush = [name in grid.numbers for name in grid.headers]
     lines = [plain(grid.caption, "bold")] if grid.caption else []
+    start = sum(wide[:-1]) + len(GAP) * (len(wide) - 1)
     for at, row in enumerate(rows):
+        style = "" if at else "dim"
         cells = [f"{cell:>{w}}" if right else f"{cell:<{w}}"
                  for cell, w, right in zip(row, wide, flush, strict=True)]  # fmt: skip
-        text = "  ".join(cells).rstrip()
-        text = text if len(text) <= width else text[: width - 1].rstrip() + "…"
-        lines.append(plain(text, "" if at else "dim"))
+        whole = GAP.join(cells).rstrip()
+        if len(whole) <= width or width - start < LEAST_ROOM:
+            lines.append(plain(whole, style))
+            continue
+        pieces = wrap(row[-1], width - start, break_long_words=False)
+        lines.append(plain(GAP.join([*cells[:-1], pieces[0]]), style))
+        lines += [plain(" " * start + piece, style) for piece in pieces[1:]]
     return lines
 
 
