@@ -34,7 +34,8 @@ CHARTS: dict[str, tuple[str, str, Callable[[Design], Spec | None]]] = {
     ),
     "roofline": (
         "Roofline",
-        "Operators of the forward pass under their roofs; the area is the time, the thin line what is missing.",
+        "Operators of the forward pass under their roofs; the area is the time, the thin line what is missing. Operators "
+        "that multiply nothing only move bytes: they stand in the timeline.",
         charts.roofline,
     ),
     "pareto": (

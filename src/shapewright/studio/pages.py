@@ -163,7 +163,10 @@ async def trial(request: Request) -> Response:
     state = _without_rest(state, design)
     other = await studio.show(tried(state, design))
     headers = {"hx-replace-url": "/?" + state.query()}
-    return HTMLResponse(_render("tried.html", **view.trial(state, design, other)), headers=headers)
+    follows = state.try_width is not None and state.try_heads is None
+    return HTMLResponse(
+        _render("tried.html", follows=follows, **view.trial(state, design, other)), headers=headers
+    )
 
 
 def _without_rest(state: State, design: Any) -> State:

@@ -38,9 +38,9 @@ from shapewright.units import format_count, format_quantity
 
 THEMES = {"light": vega_config(dark=False), "dark": vega_config(dark=True)}
 CARDS = ("loss", "step", "MFU", "memory/device", "training time", "dollars", "energy", "tokens/s")
-_TITLES = {"loss": "Predicted loss", "step": "Step time", "MFU": "Model FLOP utilisation", "dollars": "Cost",
-           "memory/device": "Memory per device", "training time": "Training time", "energy": "Energy",
-           "tokens/s": "Tokens per second"}  # fmt: skip
+_TITLES = {"loss": "Predicted loss", "step": "Step time", "MFU": "Utilisation (MFU)", "dollars": "Cost",
+           "memory/device": "Memory / device", "training time": "Training time", "energy": "Energy",
+           "tokens/s": "Tokens / s"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +49,7 @@ class Card:
 
     name: str
     value: str
+    unit: str
     note: str
     kind: str
     source: str
@@ -71,6 +72,7 @@ def cards(design: Design) -> list[Card]:
             continue
         text, figure = rows[name]
         value, _, note = text.partition(" (")
+        number, _, unit = value.partition(" ")
         fill = None
         tight = False
         if name == "memory/device":
@@ -79,7 +81,7 @@ def cards(design: Design) -> list[Card]:
         low, at, high = _bar(figure)
         found.append(
             Card(
-                name=_TITLES[name], value=value, note=note.replace(")", "", 1) if note else "", kind=figure.kind,
+                name=_TITLES[name], value=number, unit=unit, note=note.replace(")", "", 1) if note else "", kind=figure.kind,
                 source=figure.source, low=low, high=high, at=at, fill=fill, tight=tight,
             )
         )  # fmt: skip
@@ -205,6 +207,7 @@ def answer(state: State, design: Design) -> dict[str, Any]:
         "cards": cards(design),
         "tiles": tiles(design, None),
         "sliders": sliders(state, design) if state.opened is None else (),
+        "still": trial(state.alone(), design, design),
         "charts": charts(design),
         "candidates": candidates(state, design),
         "hrefs": json.dumps([row["href"] for row in candidates(state, design)]),
@@ -223,8 +226,8 @@ def answer(state: State, design: Design) -> dict[str, Any]:
 
 
 _COMPARED = (
-    ("Step time", "step_time_s", -1), ("Memory per device", "memory_bytes", -1), ("Predicted loss", "loss", -1),
-    ("Cost", "dollars", -1), ("Utilisation", "mfu", 1), ("Energy", "energy_j", -1),
+    ("Step time", "step_time_s", -1), ("Tokens / s", "tokens_per_s", 1), ("Memory / device", "memory_bytes", -1),
+    ("Predicted loss", "loss", -1), ("Cost", "dollars", -1), ("Utilisation (MFU)", "mfu", 1), ("Energy", "energy_j", -1),
 )  # fmt: skip
 
 
@@ -258,6 +261,7 @@ def trial(state: State, design: Design, other: Design) -> dict[str, Any]:
         "memory": percent(other.predicted.memory_bytes.value / limit),
         "href": "/?" + replace(tried(state, design), keep=state.keep).query(),
         "moved": state.moved,
+        "heads": f"{int(mixer.heads):,}",
     }  # fmt: skip
 
 

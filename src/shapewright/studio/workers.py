@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import re
 import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from shapewright.errors import InfeasibleError, ShapewrightError, UnknownNameError
+from shapewright.errors import InfeasibleError, ShapewrightError
 
 MEMORY_BYTES = 4 * 2**30
 """Memory of one worker; an answer that needs more is refused."""
@@ -26,6 +27,7 @@ START_S = 60.0
 """Time a new worker may take to import what it needs."""
 WAITING = 64
 """Jobs that may wait; more are refused at once, which is kinder than a queue of minutes."""
+_OPTION = re.compile(r"--([a-z][a-z-]*)")
 MEANING = {1: "bug", 2: "usage", 3: "infeasible", 4: "not covered", 5: "measurement failed"}
 
 
@@ -56,17 +58,19 @@ class ProblemError(Exception):
         self.problem = problem
 
 
+def _parameter(option: re.Match[str]) -> str:
+    """An option of the command line as the parameter that it is here."""
+    return option[1].replace("-", "_")
+
+
 def problem_of(error: BaseException) -> Problem:
     """An exception as data; what nobody raised on purpose is our own bug and says no more than its kind."""
     if isinstance(error, ProblemError):
         return error.problem
-    if isinstance(error, InfeasibleError):
-        return Problem(
-            exit_code=3, what=error.what, why=error.why, fix=error.fix, reasons=dict(error.reasons)
-        )
     if isinstance(error, ShapewrightError):
-        fix = error.fix.replace("--", "") if isinstance(error, UnknownNameError) else error.fix
-        return Problem(exit_code=error.exit_code, what=error.what, why=error.why, fix=fix)
+        reasons = dict(error.reasons) if isinstance(error, InfeasibleError) else {}
+        what, why, fix = (_OPTION.sub(_parameter, text) for text in (error.what, error.why, error.fix))
+        return Problem(exit_code=error.exit_code, what=what, why=why, fix=fix, reasons=reasons)
     if isinstance(error, MemoryError):
         return Problem(
             exit_code=2, what="the question is too large for one answer",
