@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from shapewright.studio import answers, api, pages
 from shapewright.studio.guard import Guard
-from shapewright.studio.ladders import Ladders
+from shapewright.studio.ladders import COMMAND, Ladders
 from shapewright.studio.service import Studio
 from shapewright.studio.workers import Workers
 
@@ -42,6 +42,7 @@ def create_app(
     hosts: Iterable[str] = LOOPBACK,
     workers: int | None = None,
     timeout_s: float = 20.0,
+    command: Sequence[str] = COMMAND,
 ) -> Starlette:
     """The studio as an ASGI application.
 
@@ -50,6 +51,7 @@ def create_app(
         hosts: names under which it may be reached.
         workers: processes that answer; by default one per core, at least two.
         timeout_s: the longest that one answer may take [s].
+        command: what runs a verb of the command line in a process of its own.
     """
     token = secrets.token_urlsafe(24)
 
@@ -57,7 +59,8 @@ def create_app(
     async def life(app: Starlette) -> AsyncIterator[None]:
         count = workers or len(os.sched_getaffinity(0))
         studio = Studio(
-            Workers(count, timeout_s=timeout_s, prepare=answers.warm_up), Ladders(ladders.absolute())
+            Workers(count, timeout_s=timeout_s, prepare=answers.warm_up),
+            Ladders(ladders.absolute(), command),
         )
         app.state.studio, app.state.token = studio, token
         try:

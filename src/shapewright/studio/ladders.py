@@ -52,8 +52,9 @@ class LadderView:
 class Ladders:
     """The ladders in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND) -> None:
         self.folder = folder
+        self._command = tuple(command)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -92,7 +93,7 @@ class Ladders:
             last_words="" if running else self._last_words(folder),
         )
 
-    def start(self, minutes: float, *, command: Sequence[str] = COMMAND) -> str:
+    def start(self, minutes: float) -> str:
         """Start a ladder; returns its name.
 
         Raises:
@@ -117,7 +118,7 @@ class Ladders:
             folder.mkdir(parents=True)
             with (folder / "ladder.log").open("wb") as log:
                 self._processes[name] = subprocess.Popen(
-                    [*command, "ladder", "run", "--minutes", f"{minutes:g}", "--out", str(folder)],
+                    [*self._command, "ladder", "run", "--minutes", f"{minutes:g}", "--out", str(folder)],
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,

@@ -92,12 +92,14 @@ def _serve(pipe: Connection, prepare: Callable[[], Any] | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     if prepare is not None:
         prepare()
-    pipe.send("ready")
+    with contextlib.suppress(BrokenPipeError, EOFError):  # nobody listens any more: the studio has ended
+        pipe.send("ready")
+        _answer_all(pipe)
+
+
+def _answer_all(pipe: Connection) -> None:
     while True:
-        try:
-            job, arguments = pipe.recv()
-        except EOFError:
-            return
+        job, arguments = pipe.recv()
         try:
             answer = (True, job(*arguments))
         except BaseException as error:  # everything must cross the pipe, or the parent waits in vain

@@ -71,7 +71,9 @@
   function prepare(within) {
     for (const input of within.querySelectorAll("input[type=range]")) {
       // The resting place is the default, so that a reset goes back to the design; the URL may say otherwise.
-      if (input.dataset.value !== undefined) { input.value = input.dataset.value; delete input.dataset.value; }
+      if (input.dataset.value === undefined) continue;
+      input.value = input.dataset.value;
+      delete input.dataset.value;
       follow(input);
     }
     findCharts(within);
