@@ -1,6 +1,6 @@
 """The kernels of a measurement in torch, on the processor or on a CUDA device.
 
-Decisions: memory-bound kernels and attention run forward and backward through autograd, as a training step runs
+Decisions: attention is the trainer's own; it and memory-bound kernels run forward and backward through autograd, as a training step runs
 them, with its overhead; products run in the layouts of the three passes. 16-bit operands are 16-bit tensors. fp8
 products are ``torch._scaled_mm`` with a scale per tensor. On a CUDA device time is taken by events around the
 repeats, which the stream runs back to back.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from shapewright.lab.attend import attend
 from shapewright.lab.cases import Case
 from shapewright.lab.probe import Builder, Kernel, Timer, cpu_clock, wall_clock
 
@@ -69,9 +70,9 @@ class TorchKernels:
         return lambda: torch._scaled_mm(a, b.T, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)  # pyright: ignore[reportPrivateImportUsage]
 
     def _attention(self, fmt: str, batch: int, heads: int, tokens: int, head_dim: int) -> Kernel:
-        q, k, v = (self.take(fmt, batch, heads, tokens, head_dim, grad=True) for _ in range(3))
-        g = self.take(fmt, batch, heads, tokens, head_dim)
-        return lambda: _backward(functional.scaled_dot_product_attention(q, k, v, is_causal=True), g, q, k, v)
+        q, k, v = (self.take(fmt, batch, tokens, heads, head_dim, grad=True) for _ in range(3))
+        g = self.take(fmt, batch, tokens, heads, head_dim)
+        return lambda: _backward(attend(q, k, v), g, q, k, v)
 
     def _decode(self, fmt: str, batch: int, heads: int, keys: int, head_dim: int) -> Kernel:
         q = self.take(fmt, batch, heads, 1, head_dim)

@@ -3,8 +3,7 @@
 Decisions: one plain module, written for reading, with the products that the graph has (queries, keys and values at
 once; gate and up projection at once), so that parameters and FLOP are the graph's exactly. Where a Shape leaves a
 choice open, it is the usual one: SiLU in a gated feed-forward layer and GELU in a plain one, rotary embedding in
-halves with base 10,000, epsilon 1e-5. torch's attention computes the causal triangle; its FLOP counter counts the
-whole square, twice what the graph states. What is not written here is refused by name, never approximated.
+halves with base 10,000, epsilon 1e-5. What is not written here is refused by name, never approximated.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from shapewright.architecture.shape import Block, DenseFFN, Norm, SelfAttention, Shape
 from shapewright.errors import NotCoveredError, UsageError
+from shapewright.lab.attend import attend
 
 EPSILON = 1e-5
 """Added to the variance in norms (Llama 2's)."""
@@ -88,12 +88,8 @@ class AttentionLayer(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None and self.turned:
             q, k = _turn(q, rotary, self.turned), _turn(k, rotary, self.turned)
-        if self.kv_heads < self.heads:
-            k, v = (t.repeat_interleave(self.heads // self.kv_heads, dim=2) for t in (k, v))
-        y = functional.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=self.causal
-        )
-        return self.out(y.transpose(1, 2).reshape(batch, tokens, self.heads * self.value_dim))
+        y = attend(q, k, v, causal=self.causal)
+        return self.out(y.reshape(batch, tokens, self.heads * self.value_dim))
 
 
 class FFNLayer(nn.Module):
