@@ -53,6 +53,7 @@ class AttentionLayer(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = int(a.heads), int(a.kv_heads), int(a.head_dim)
         self.value_dim = int(a.head_dim if a.v_head_dim is None else a.v_head_dim)
+        self.window = None if a.window is None else int(a.window)
         self.causal, self.turned = a.causal, 2 * (round(self.head_dim * a.rotary_fraction) // 2)
         self.sizes = (
             self.heads * self.head_dim,
@@ -88,7 +89,7 @@ class AttentionLayer(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None and self.turned:
             q, k = _turn(q, rotary, self.turned), _turn(k, rotary, self.turned)
-        y = attend(q, k, v, causal=self.causal)
+        y = attend(q, k, v, causal=self.causal, window=self.window)
         return self.out(y.reshape(batch, tokens, self.heads * self.value_dim))
 
 
@@ -214,8 +215,8 @@ def refuse_uncovered(shape: Shape) -> None:
         mixer, channel = block.mixer, block.channel
         if not isinstance(mixer, SelfAttention):
             missing.append(type(mixer).__name__)
-        elif mixer.window is not None or mixer.chunk is not None:
-            missing.append("sliding-window or chunked attention")
+        elif mixer.chunk is not None:
+            missing.append("chunked attention")
         elif mixer.gate != "none" or mixer.sinks or mixer.values_are_keys:
             missing.append("gated attention, sinks or shared keys and values")
         if not isinstance(channel, DenseFFN):

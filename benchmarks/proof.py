@@ -1,0 +1,190 @@
+"""Who learns more in the same minutes on this machine? One row per arm, budget and seed, one core each.
+
+python -m benchmarks proof
+
+Decisions: a budget is counted in undisturbed core time: the steps that fit are the minutes over the shortest step of
+many, by the process's own clock, which on an idle core is the time on the wall (a step's median there is a few per
+cent longer). So a neighbour on a shared machine lengthens the run and takes no steps from it. Rows are kept as they
+finish and never run twice; budgets are run in order, seed by seed over all arms, so that a cut leaves a fair table.
+All arms are judged on the same held-out bytes, each in windows of its own context. Intervals (90 %) hold the scatter
+of the seeds and of the text; the difference to our design is taken segment by segment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contest import LEAST_STEPS, NAMES, Entry, entry
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "proof"
+MINUTES = (2.0, 8.0)
+SEEDS = (0, 1, 2)
+TIMED_STEPS, TIMED_S = 30, 8.0
+"""A step is timed so often, or for so many seconds, whichever ends first, but three times at least."""
+SEGMENT, SEGMENTS = 512, 256
+"""Held-out text that all arms are judged on: so many pieces of so many bytes."""
+
+
+def run() -> Iterator[str]:
+    """Run what is missing, then write the table."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    from benchmarks.proof_table import write_table
+    from shapewright.lab.bench import training_environment
+
+    FOLDER.mkdir(exist_ok=True)
+    _measure()
+    done = rows()
+    wanted = [(m, s, n) for m in MINUTES for s in SEEDS for n in NAMES]
+    missing = [key for key in wanted if key not in {(r["minutes"], r["seed"], r["arm"]) for r in done}]
+    # Set before the processes start, since their libraries read it while they load.
+    os.environ.update(training_environment(1))
+    workers = len(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        try:
+            for future in as_completed([pool.submit(train_row, *key) for key in missing]):
+                row = future.result()
+                _keep(row)
+                write_table(rows())
+                yield (
+                    f"proof: {row['arm']}, {row['minutes']:g} min, seed {row['seed']}: {row['bits_per_byte']:.4f} bits per"
+                    f" byte, {row['params']:,} parameters, {row['steps']:,} steps of {row['step_time_s'] * 1e3:.1f} ms"
+                )
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    write_table(rows())
+    yield f"proof: {len(rows())} of {len(wanted)} rows"
+
+
+def rows() -> list[dict[str, Any]]:
+    """The finished rows, in the order of the table."""
+    path = FOLDER / "rows.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return sorted(found, key=lambda r: (r["minutes"], NAMES.index(r["arm"]), r["seed"]))
+
+
+def _keep(row: dict[str, Any]) -> None:
+    from shapewright.lab.state import write_atomic
+
+    lines = [json.dumps(r) for r in (*rows(), row)]
+    write_atomic(FOLDER / "rows.jsonl", ("\n".join(lines) + "\n").encode())
+
+
+def _measure() -> None:
+    """This machine as a TOML file, measured on the first run."""
+    import subprocess
+    import sys
+
+    if not (FOLDER / "this.toml").exists():
+        command = [sys.executable, "-c", "from shapewright.cli.main import main; main()", "measure", "--out",
+                   str(FOLDER / "this.toml"), "--seconds", "60"]  # fmt: skip
+        subprocess.run(command, check=True)
+
+
+def train_row(minutes: float, seed: int, name: str) -> dict[str, Any]:
+    """Train one arm for its minutes and judge it."""
+    import torch
+
+    from shapewright.lab.corpus import read_corpus
+    from shapewright.lab.schedule import Schedule, decay_start
+    from shapewright.lab.state import TrainState
+
+    torch.set_num_threads(1)
+    corpus = read_corpus(None)
+    chosen = entry(name, minutes=minutes, seed=seed, folder=FOLDER)
+    setup, step_time = _fitted(chosen, corpus, 60.0 * minutes, FOLDER / f"speed_{name}_{minutes:g}.json")
+    steps = max(int(60.0 * minutes / step_time), 1)
+    schedule = Schedule(
+        kind=chosen.kind, peak=chosen.peak, final=chosen.final, warmup=round(chosen.warmup_share * steps), steps=steps,
+        decay_from=decay_start(steps, 0.2) if chosen.kind == "wsd" else None,
+    )  # fmt: skip
+    state = TrainState(setup, corpus)
+    cpu, wall = time.process_time(), time.monotonic()
+    while state.step < steps:
+        state.take_step(schedule.rate(state.step))
+    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    segments = judge(state, corpus)
+    mixer = setup.shape.blocks[0].mixer
+    return {
+        "arm": name, "minutes": minutes, "seed": seed, "bits_per_byte": sum(segments) / len(segments),
+        "width": int(setup.shape.hidden_size), "depth": int(setup.shape.num_layers), "heads": int(mixer.heads),
+        "params": sum(p.numel() for p in state.net.parameters()), "precision": setup.precision, "context": setup.seq_len,
+        "batch": setup.batch, "learning_rate": chosen.peak, "steps": steps, "tokens": steps * setup.batch_tokens,
+        "step_time_s": step_time, "cpu_s": round(cpu, 1), "wall_s": round(wall, 1), "source": chosen.source,
+        "corpus": corpus.name, "digest": corpus.digest, "segments": [round(bits, 4) for bits in segments],
+    }  # fmt: skip
+
+
+def _fitted(chosen: Entry, corpus: Any, seconds: float, kept: Path) -> tuple[Any, float]:
+    """The set-up in the faster number format, with a batch that leaves steps enough, and its shortest step [s].
+
+    The answer is kept in a file, so that all seeds take the same steps.
+    """
+    from shapewright.lab.state import write_atomic
+
+    if kept.exists():
+        known = json.loads(kept.read_text())
+        told = {name: known[name] for name in ("precision", "batch", "micro_batch")}
+        return replace(chosen.setup, **told), known["step_time_s"]
+    best: tuple[Any, float] | None = None
+    for precision in ("fp32", "bf16"):
+        setup = replace(chosen.setup, precision=precision)
+        if chosen.cut_batch:
+            one = shortest_step(replace(setup, batch=1, micro_batch=1), corpus)
+            batch = min(max(int(seconds / one / LEAST_STEPS), 1), setup.batch)
+            setup = replace(setup, batch=batch, micro_batch=batch)
+        taken = shortest_step(setup, corpus)
+        if best is None or taken / setup.batch < best[1] / best[0].batch:
+            best = setup, taken
+    assert best is not None
+    setup, taken = best
+    told = {"precision": setup.precision, "batch": setup.batch, "micro_batch": setup.micro_batch, "step_time_s": taken}
+    write_atomic(kept, json.dumps(told).encode())
+    return best
+
+
+def shortest_step(setup: Any, corpus: Any) -> float:
+    """CPU time of the shortest of many steps [s]."""
+    from shapewright.lab.state import TrainState
+
+    state = TrainState(setup, corpus)
+    state.take_step(0.0)
+    taken: list[float] = []
+    begun = time.process_time()
+    while len(taken) < TIMED_STEPS and (len(taken) < 3 or time.process_time() - begun < TIMED_S):
+        start = time.process_time()
+        state.take_step(0.0)
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+def judge(state: Any, corpus: Any) -> list[float]:
+    """Bits per byte of each held-out segment, in windows of the model's own context."""
+    import math
+
+    import numpy as np
+    import torch
+    from torch.nn import functional
+
+    context = state.setup.seq_len
+    starts = np.linspace(0, len(corpus.held_out) - SEGMENT - 2, SEGMENTS).round().astype(int)
+    found = []
+    with torch.no_grad():
+        for start in starts:
+            rows = [corpus.held_out[start + at : start + at + context + 1] for at in range(0, SEGMENT, context)]
+            piece = torch.from_numpy(np.stack(rows).astype(np.int64))
+            with torch.autocast("cpu", torch.bfloat16, enabled=state.setup.precision == "bf16"):
+                logits = state.net(piece[:, :-1])
+            loss = functional.cross_entropy(logits.float().flatten(0, 1), piece[:, 1:].flatten())
+            found.append(float(loss) / math.log(2.0))
+    return found
