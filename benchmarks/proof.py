@@ -39,6 +39,7 @@ def run() -> Iterator[str]:
 
     from benchmarks.proof_table import write_table
     from shapewright.lab.bench import training_environment
+    from shapewright.lab.ladder import end_with_parent
 
     FOLDER.mkdir(exist_ok=True)
     _measure()
@@ -49,7 +50,7 @@ def run() -> Iterator[str]:
     os.environ.update(training_environment(1))
     workers = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent, max_tasks_per_child=1) as pool:
         try:
             for future in as_completed([pool.submit(train_row, *key) for key in missing]):
                 row = future.result()

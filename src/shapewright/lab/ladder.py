@@ -183,7 +183,7 @@ def run_jobs(
     # Set before the processes start, since their libraries read it while they load.
     os.environ.update(training_environment(1))
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=end_with_parent)
     try:
         order = sorted(waiting, key=lambda job: -tokens_of(job) * size_of(job.layout))
         futures = [pool.submit(run_job, job, plan.data, str(folder)) for job in order]
@@ -200,7 +200,7 @@ def run_jobs(
         write_runs(folder)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when the one that started it is gone, lest it write into a ladder that goes on."""
     parent = os.getppid()
 
