@@ -60,9 +60,11 @@ def entry(name: str, *, minutes: float, seed: int, folder: Path) -> Entry:
         return Entry(
             setup=training.setup, peak=training.schedule.peak, final=0.0, kind="wsd", cut_batch=False,
             warmup_share=found.recipe.warmup_steps.value / found.recipe.steps.value,
-            source="shapewright design, by time" if name == "shapewright" else f"the same by FLOP at {BLIND_MFU:.0%} of peak",
+            source="shapewright design" if name == "shapewright" else f"the same by FLOP at {BLIND_MFU:.0%} of peak",
         )  # fmt: skip
-    return {"nanogpt-6x384": _nanogpt, "nanogpt-12x128": _nanogpt_cpu, "tinystories-8m": _tinystories}[name](seed)
+    return {"nanogpt-6x384": _nanogpt, "nanogpt-12x128": _nanogpt_cpu, "tinystories-8m": _tinystories}[name](
+        seed
+    )
 
 
 def designed(name: str, *, minutes: float, folder: Path) -> Design:
@@ -128,5 +130,5 @@ def _tinystories(seed: int) -> Entry:
                   final_norm=norm, blocks=blocks)  # fmt: skip
     return Entry(
         setup=_setup(shape, seq_len=512, batch=80, seed=seed, beta2=0.95), peak=5e-4, final=5e-4, kind="cosine",
-        warmup_share=0.0, cut_batch=True, source="model card of roneneldan/TinyStories-8M and its family: rate 5e-4, constant",
+        warmup_share=0.0, cut_batch=True, source="model cards of TinyStories: rate 5e-4, constant",
     )  # fmt: skip

@@ -149,7 +149,12 @@ def _fitted(chosen: Entry, corpus: Any, seconds: float, kept: Path) -> tuple[Any
             best = setup, taken
     assert best is not None
     setup, taken = best
-    told = {"precision": setup.precision, "batch": setup.batch, "micro_batch": setup.micro_batch, "step_time_s": taken}
+    told = {
+        "precision": setup.precision,
+        "batch": setup.batch,
+        "micro_batch": setup.micro_batch,
+        "step_time_s": taken,
+    }
     write_atomic(kept, json.dumps(told).encode())
     return best
 
@@ -182,7 +187,9 @@ def judge(state: Any, corpus: Any) -> list[float]:
     found = []
     with torch.no_grad():
         for start in starts:
-            rows = [corpus.held_out[start + at : start + at + context + 1] for at in range(0, SEGMENT, context)]
+            rows = [
+                corpus.held_out[start + at : start + at + context + 1] for at in range(0, SEGMENT, context)
+            ]
             piece = torch.from_numpy(np.stack(rows).astype(np.int64))
             with torch.autocast("cpu", torch.bfloat16, enabled=state.setup.precision == "bf16"):
                 logits = state.net(piece[:, :-1])

@@ -28,17 +28,21 @@ def write_table(rows: list[dict[str, Any]]) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, best arm of each budget first."""
-    lines = ["| minutes | arm | width x depth | parameters | bytes seen | bits per byte (90 %) | against ours (90 %) | seeds |",
+    lines = ["| minutes | arm | width x depth | parameters | bytes seen | bits per byte (90 %) | against ours | seeds |",
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for minutes in sorted({row["minutes"] for row in rows}):
         arms = {name: [r for r in rows if (r["minutes"], r["arm"]) == (minutes, name)] for name in NAMES}
-        found = sorted(((summary(mine), name) for name, mine in arms.items() if mine), key=lambda pair: pair[0])
+        found = sorted(
+            ((summary(mine), name) for name, mine in arms.items() if mine), key=lambda pair: pair[0]
+        )
         for (mean, half), name in found:
             mine, ours = arms[name], arms["shapewright"]
             against = "-"
             if name != "shapewright" and ours:
                 difference, spread = summary(mine, ours)
-                against = f"{difference:+.3f} ± {spread:.3f}" + (", tied" if abs(difference) <= spread else "")
+                against = f"{difference:+.3f} ± {spread:.3f}" + (
+                    ", tied" if abs(difference) <= spread else ""
+                )
             first = mine[0]
             tokens = np.mean([row["tokens"] for row in mine])
             lines.append(

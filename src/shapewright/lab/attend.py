@@ -20,7 +20,13 @@ BLOCK = 128
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, window: int | None = None, sinks: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = True,
+    window: int | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Attention of ``q`` (batch, tokens, heads, d) on ``k`` (batch, tokens, kv_heads, d) and ``v`` (..., d_v).
 

@@ -1,9 +1,9 @@
 """The kernels of a measurement in torch, on the processor or on a CUDA device.
 
-Decisions: attention is the trainer's own; it and memory-bound kernels run forward and backward through autograd, as a training step runs
-them, with its overhead; products run in the layouts of the three passes. 16-bit operands are 16-bit tensors. fp8
-products are ``torch._scaled_mm`` with a scale per tensor. On a CUDA device time is taken by events around the
-repeats, which the stream runs back to back.
+Decisions: attention is the trainer's own; it and memory-bound kernels run forward and backward through autograd, as a
+training step runs them, with its overhead; products run in the layouts of the three passes. 16-bit operands are 16-bit
+tensors. fp8 products are ``torch._scaled_mm`` with a scale per tensor. On a CUDA device time is taken by events around
+the repeats, which the stream runs back to back.
 """
 
 from __future__ import annotations
