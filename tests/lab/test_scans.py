@@ -147,7 +147,8 @@ def test_the_mamba_layer_equals_mamba_2s():
     ours = Mamba2Layer(Mamba2(heads=4, head_dim=16, state_size=8, groups=2), 32)
     theirs.load_state_dict({
         "in_proj.weight": ours.into.weight, "conv1d.weight": ours.conv.weight.unsqueeze(1), "conv1d.bias": ours.conv.bias,
-        "A_log": ours.decay, "dt_bias": ours.step, "D": ours.skip, "norm.weight": ours.norm, "out_proj.weight": ours.out.weight,
+        "A_log": ours.decay, "dt_bias": ours.step, "D": ours.skip, "norm.weight": ours.norm,
+        "out_proj.weight": ours.out.weight,
     })  # fmt: skip
     x = inputs(32)
     with torch.no_grad():
@@ -212,7 +213,8 @@ def test_latent_attention_equals_deepseeks():
     for norm in (theirs.q_a_layernorm, theirs.kv_a_layernorm):
         norm.variance_epsilon = 1e-5
     theirs.load_state_dict({
-        "q_a_proj.weight": ours.q_down.weight, "q_a_layernorm.weight": ours.q_norm.weight, "q_b_proj.weight": ours.q_up.weight,
+        "q_a_proj.weight": ours.q_down.weight, "q_a_layernorm.weight": ours.q_norm.weight,
+        "q_b_proj.weight": ours.q_up.weight,
         "kv_a_proj_with_mqa.weight": ours.kv_down.weight, "kv_a_layernorm.weight": ours.kv_norm.weight,
         "kv_b_proj.weight": ours.kv_up.weight, "o_proj.weight": ours.out.weight,
     })  # fmt: skip
