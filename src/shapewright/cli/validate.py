@@ -175,3 +175,36 @@ def designs(
         return
     for line in lines(report):
         out().print(line)
+
+
+@app.command("serving")
+def serving(
+    data: Annotated[
+        Path | None, typer.Option(help="CSV with the columns of silicon_sample.csv; the installed one by default.")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Rows with the largest errors to list.")] = 5,
+    detail: Annotated[bool, typer.Option("--detail", help="Slices by system, engine and model together.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Predict measured serving points from their stated fields only: first token and output tokens.
+
+    Example: shapewright validate serving
+    """
+    from shapewright.cli.common import out, print_json
+    from shapewright.validation.serving import document, predict_file, slices
+    from shapewright.validation.serving_rows import installed_sample
+
+    if data is not None and not data.exists():
+        raise UsageError(f"{data} does not exist", "--data names a CSV file", "check the path")
+    points, skipped, count = predict_file(data or installed_sample())
+    result = document(slices(points, count - len(points)), skipped)
+    if as_json:
+        print_json(result)
+        return
+    shown = [row for row in result["slices"] if detail or row["name"].count("/") <= 2]
+    print_slices(shown, len(skipped))
+    for point in sorted(points, key=lambda p: -abs(p.error(0)))[:worst]:
+        out().print(
+            f"{point.row.id}: predicted {point.predicted[0] * 1e3:.3g} ms per token, measured "
+            f"{point.measured[0] * 1e3:.3g} ms; unstated: {', '.join(point.row.defaults) or 'nothing'}"
+        )

@@ -1,0 +1,151 @@
+"""Time to first token, time per output token and throughput of a model being served, in closed form.
+
+Continuous batching: in the time in which every running request gets one token, a replica with ``b`` of them does one
+decode step and, on average, ``b / osl`` prefills. With ``D(b)`` the step and ``P`` the prefill of one prompt::
+
+    tpot = D(b) + interleave (b - 1) P / osl
+    ttft = request + own P + wait_steps tpot + waiting for other prompts + waiting for memory
+
+*Closed loop* (a benchmark of constant concurrency C): ``b = min(C, what the cache holds)``; those that do not fit wait
+``(C - b) / b`` times a request's stay; others' prompts cost a share ``burst`` of ``(b - 1) P``, because the benchmark
+starts all at once, beside the queue of its steady state. *Open loop* (Poisson arrivals at rate r): by Little's law
+``b = r osl tpot(b)``, which has a solution up to the largest stable rate; the queue for prefill is that of a server
+with Poisson arrivals, ``rho P (1 + cv^2) / (2 (1 - rho))`` with ``rho = r P`` (Pollaczek and Khinchine).
+*Disaggregated*: prompts queue for ``w`` prefill workers, decoding is not disturbed: a closed network of a queueing and
+a delay station, solved by its balanced-job bound.
+
+A time per output token is ``(end - first token) / (osl - 1)``, a mean over requests. Speculative decoding drafts ``k``
+tokens a step: the step verifies ``k + 1`` and yields ``(1 - a^(k+1)) / (1 - a)`` of them at acceptance ``a``.
+
+Everything takes arrays that broadcast. Neglected: eviction and recomputation, uneven groups, arrival bursts beyond
+Poisson (the twin in ``validation`` takes traces). References: Orca (Yu et al., OSDI 2022), Sarathi-Serve (arXiv
+2403.02310), DistServe (arXiv 2401.09670), Leviathan et al. 2023 (arXiv 2211.17192, equation 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapewright.architecture.operator import Size
+from shapewright.plan.engine import Engine
+from shapewright.plan.serving_formats import ServingFormats
+from shapewright.plan.serving_step import PassCost
+
+Array = NDArray[np.float64]
+HIDDEN = 0.3
+"""A pass takes at least this share of its kernels' sum, whatever overlaps."""
+FOUR_BIT = ("nvfp4", "int4_wo", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """What clients and the operator see; one entry per deployment."""
+
+    ttft: Array
+    """Mean time to first token [s]."""
+    tpot: Array
+    """Mean time per output token after the first [s]."""
+    rate: Array
+    """Requests finished per second by the whole deployment [1/s]."""
+    batch: Array
+    """Requests that one decoding replica runs [1]."""
+    waiting: Array
+    """Part of the time to first token spent waiting for other requests [s]."""
+    prefill_share: Array
+    """Share of a replica's time (or of the prefill workers') that goes to prompts [1]."""
+
+
+def kernel_seconds(cost: PassCost, engine: Engine, formats: ServingFormats) -> Array:
+    """Seconds of a pass as the engine runs it: its kernels by family, and what is between them."""
+    four = engine.experts_4bit if formats.experts in FOUR_BIT else 1.0
+    work = (
+        engine.products * cost.products + engine.attention * cost.attention + engine.experts * four * cost.experts
+        + engine.state * cost.state + engine.memory * cost.memory + engine.reduce * cost.reduce
+        + engine.exchange * cost.exchange
+    )  # fmt: skip
+    return np.maximum(work + engine.kernel_s * cost.kernels, HIDDEN * work)
+
+
+def decode_step(
+    cost: PassCost, engine: Engine, formats: ServingFormats, *, sequences: Size, drafted: Size = 0
+) -> Array:
+    """Seconds per token of each running sequence, without prompts: one step over the tokens it yields.
+
+    ``cost`` is of a pass with ``drafted + 1`` new tokens per sequence; ``sequences`` are those of the replica.
+    """
+    step = kernel_seconds(cost, engine, formats) + engine.step_s + engine.sequence_s * np.asarray(sequences, float)
+    return step * (1.0 + engine.draft * np.asarray(drafted)) / accepted(engine.acceptance, drafted)
+
+
+def accepted(acceptance: float, drafted: Size) -> Array:
+    """Tokens that one verified draft yields on average [1]."""
+    return (1.0 - acceptance ** (np.asarray(drafted, float) + 1.0)) / (1.0 - acceptance)
+
+
+def prefill_seconds(cost: PassCost, engine: Engine, formats: ServingFormats, *, passes: Size = 1) -> Array:
+    """Seconds of one prompt's prefill in ``passes`` equal chunks, ``cost`` being that of the mean chunk."""
+    return kernel_seconds(cost, engine, formats) * np.asarray(passes, float)
+
+
+def closed_loop(
+    engine: Engine, *, step: Array, prefill: Array, groups: Size, concurrency: Size, capacity: Size, isl: Size,
+    osl: Size, replicas: Size = 1, burst: Size | None = None,
+) -> Served:  # fmt: skip
+    """A deployment of equal replicas under constant concurrency.
+
+    ``step`` is that of the running batch, ``min(concurrency, capacity)``; ``prefill`` that of one prompt in each of
+    ``groups`` attention groups at once; ``concurrency`` and ``capacity`` count requests of one replica.
+    """
+    c, limit, osl = (np.asarray(x, float) for x in (concurrency, capacity, osl))
+    batch = np.maximum(np.minimum(c, limit), 1.0)
+    each = prefill / np.asarray(groups, float)
+    tpot = step + engine.interleave * (batch - 1.0) * each / osl
+    share = np.minimum(each * batch / (osl * tpot), BUSIEST)
+    first = (engine.burst if burst is None else burst) * (batch - 1.0) * each
+    queue = engine.queue * share / (1.0 - share) * each
+    stay = osl * tpot
+    held_up = np.maximum(c - batch, 0.0) / batch * stay
+    waiting = first + queue + held_up
+    ttft = engine.request_s + engine.own * prefill + engine.wait_steps * tpot + waiting
+    rate = replicas * np.where(c > batch, batch / stay, c / (ttft + stay))
+    return Served(ttft=ttft, tpot=tpot, rate=rate, batch=batch, waiting=waiting, prefill_share=share)
+
+
+BUSIEST = 0.95
+"""Utilisation by prompts at which the queue's formula is held: beyond it decoding starves first."""
+
+
+def disaggregated(
+    engine: Engine, *, step: Any, prefill: Array, groups: Size, prefill_workers: Size, decode_workers: Size,
+    concurrency: Size, capacity: Size, osl: Size, transfer: Size = 0.0,
+) -> Served:  # fmt: skip
+    """Separate workers for prompts and for decoding, under constant concurrency of the whole deployment.
+
+    ``step`` is a function of the requests per decode worker; ``prefill`` and ``groups`` as above, per prefill worker;
+    ``transfer`` the time in which the cache moves from one to the other [s].
+    """
+    c, workers, osl = (np.asarray(x, float) for x in (concurrency, decode_workers, osl))
+    servers = np.asarray(prefill_workers, float) * np.asarray(groups, float)
+    own = engine.request_s + engine.own * prefill + np.asarray(transfer, float)
+    batch = np.maximum(np.minimum(c / workers, capacity), 1.0)
+    ttft, tpot = own, step(batch)
+    for _ in range(ROUNDS):
+        stay = osl * tpot
+        # Balanced-job bound of a closed network: prompts queue for the servers, decoding is a delay.
+        bound = prefill / servers
+        rate = np.minimum(c / (own + stay + (c - 1.0) * bound * (c * bound / (own + stay + c * bound))), 1.0 / bound)
+        rate = np.minimum(rate, workers * capacity / stay)
+        batch = np.clip(rate * stay / workers, 1.0, capacity)
+        ttft = np.maximum(c / rate - stay, own)
+        tpot = 0.5 * (tpot + step(batch))
+    share = np.minimum(rate * prefill / servers, 1.0)
+    return Served(ttft=ttft + engine.wait_steps * tpot, tpot=tpot, rate=c / (ttft + osl * tpot), batch=batch,
+                  waiting=ttft - own, prefill_share=share)  # fmt: skip
+
+
+ROUNDS = 6
+"""Rounds between the batch and its step; the damped iteration changes by under 1 % after five."""
