@@ -324,7 +324,8 @@ def frameworks(
 @app.command("engines")
 def engines(
     data: Annotated[
-        Path | None, typer.Option(help="CSV with the columns of silicon_sample.csv; the installed one by default.")
+        Path | None,
+        typer.Option(help="CSV with the columns of silicon_sample.csv; the installed one by default."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the TOML files.")] = Path("engines"),
     shipped: Annotated[
@@ -341,7 +342,7 @@ def engines(
 
     from shapewright.cli.common import out as console
     from shapewright.cli.common import print_json, refuse_existing, talk, write_text
-    from shapewright.lab.engines import NAMES, fit_engines
+    from shapewright.lab.engines import NAMES, fit_engines, starts
     from shapewright.plan.engine import to_toml
     from shapewright.validation.serving_points import price_rows
     from shapewright.validation.serving_rows import installed_sample, read_serving
@@ -352,7 +353,7 @@ def engines(
     paths = {name: folder / f"{name}.toml" for name in NAMES}
     refuse_existing(*paths.values(), overwrite=force or shipped)
     rows, _ = read_serving(data or installed_sample())
-    points, _ = price_rows([row for row in rows if row.engine in NAMES])
+    points, _ = price_rows(rows, starts())
     talk().print(f"fitting {sum(not row.held_out for row in rows):,} of {len(rows):,} rows: some minutes")
     found = fit_engines(points)
     for name, engine in found.items():

@@ -180,10 +180,13 @@ def designs(
 @app.command("serving")
 def serving(
     data: Annotated[
-        Path | None, typer.Option(help="CSV with the columns of silicon_sample.csv; the installed one by default.")
+        Path | None,
+        typer.Option(help="CSV with the columns of silicon_sample.csv; the installed one by default."),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Rows with the largest errors to list.")] = 5,
-    detail: Annotated[bool, typer.Option("--detail", help="Slices by system, engine and model together.")] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Slices by system, engine and model together.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Predict measured serving points from their stated fields only: first token and output tokens.

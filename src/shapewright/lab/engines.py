@@ -10,7 +10,7 @@ meets it. Whether a published run drafted tokens is decided before the fit, by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,7 +82,9 @@ def fit_engines(points: Sequence[Point], *, intervals: bool = True) -> dict[str,
     engines = starts()
     for name in NAMES:
         if np.sum(data.fitted & (data.engine == name)) < 3 * (len(OWN) + len(FIRST)):
-            raise MeasurementError(f"{name} has too few fitted rows", "its constants need more", "add rows of it")
+            raise MeasurementError(
+                f"{name} has too few fitted rows", "its constants need more", "add rows of it"
+            )
     engines = _fit(data, engines, data.fitted)
     engines = _find_drafts(data, engines)
     engines = _fit(data, engines, data.fitted)
@@ -143,7 +145,9 @@ def _solve(
         return found
 
     def residuals(z: Array) -> Array:
-        return np.concatenate([(data.errors(engines_at(z))[which] * data.weight)[use] / scale, z * PRIOR / scale])
+        return np.concatenate(
+            [(data.errors(engines_at(z))[which] * data.weight)[use] / scale, z * PRIOR / scale]
+        )
 
     solution = least_squares(residuals, np.zeros(len(free)), loss="soft_l1", diff_step=1e-4, max_nfev=40)
     return engines_at(solution.x)
@@ -158,7 +162,7 @@ def _find_drafts(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine]:
     tables: dict[str, dict[str, int]] = {name: {} for name in NAMES}
     errors = {}
     for k in DRAFTS:
-        runs = {name: {run: k for run in np.unique(data.run)} for name in NAMES}
+        runs = {name: dict.fromkeys(np.unique(data.run), k) for name in NAMES}
         errors[k] = data.errors({n: replace(engines[n], speculates=runs[n]) for n in NAMES})[1]
     for name in NAMES:
         for run in np.unique(data.run[(data.engine == name) & data.fitted]):
@@ -192,6 +196,3 @@ def _with_intervals(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine
             ends |= {f"{label}_low": float(np.exp(low)), f"{label}_high": float(np.exp(high))}
         found[name] = replace(engine, **ends)
     return found
-
-
-Report = Callable[[str], None]

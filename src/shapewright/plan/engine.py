@@ -135,7 +135,11 @@ def to_toml(engine: Engine) -> str:
         elif isinstance(value, bool):
             rows.append(f"{f.name} = {str(value).lower()}")
         elif isinstance(value, float):
-            rows.append(f"{f.name} = {value:.5g}" if "e" in f"{value:.5g}" or "." in f"{value:.5g}" else f"{f.name} = {value:.1f}")
+            rows.append(
+                f"{f.name} = {value:.5g}"
+                if "e" in f"{value:.5g}" or "." in f"{value:.5g}"
+                else f"{f.name} = {value:.1f}"
+            )
         elif isinstance(value, str):
             rows.append(f'{f.name} = "{value}"')
         elif value is not None:

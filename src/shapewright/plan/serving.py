@@ -77,7 +77,11 @@ def decode_step(
 
     ``cost`` is of a pass with ``drafted + 1`` new tokens per sequence; ``sequences`` are those of the replica.
     """
-    step = kernel_seconds(cost, engine, formats) + engine.step_s + engine.sequence_s * np.asarray(sequences, float)
+    step = (
+        kernel_seconds(cost, engine, formats)
+        + engine.step_s
+        + engine.sequence_s * np.asarray(sequences, float)
+    )
     return step * (1.0 + engine.draft * np.asarray(drafted)) / accepted(engine.acceptance, drafted)
 
 
@@ -133,11 +137,14 @@ def disaggregated(
     own = engine.request_s + engine.own * prefill + np.asarray(transfer, float)
     batch = np.maximum(np.minimum(c / workers, capacity), 1.0)
     ttft, tpot = own, step(batch)
+    rate = c / (own + osl * tpot)
     for _ in range(ROUNDS):
         stay = osl * tpot
         # Balanced-job bound of a closed network: prompts queue for the servers, decoding is a delay.
         bound = prefill / servers
-        rate = np.minimum(c / (own + stay + (c - 1.0) * bound * (c * bound / (own + stay + c * bound))), 1.0 / bound)
+        rate = np.minimum(
+            c / (own + stay + (c - 1.0) * bound * (c * bound / (own + stay + c * bound))), 1.0 / bound
+        )
         rate = np.minimum(rate, workers * capacity / stay)
         batch = np.clip(rate * stay / workers, 1.0, capacity)
         ttft = np.maximum(c / rate - stay, own)

@@ -26,15 +26,14 @@ from shapewright.architecture.operator import (
     GroupedMatmul,
     Matmul,
     Operator,
-    Pointwise,
     Scan,
     Size,
 )
 from shapewright.architecture.shape import Block, ExpertsFFN, SelfAttention, Shape
 from shapewright.cost.attention import decode_time
 from shapewright.cost.collective import collective_time
-from shapewright.cost.formats import kernel_format
 from shapewright.cost.families import MLA_LATENT, MLA_RANK
+from shapewright.cost.formats import kernel_format
 from shapewright.cost.price import CostModel
 from shapewright.cost.unique import price_unique
 from shapewright.errors import NotCoveredError
@@ -160,7 +159,9 @@ def _add_layer(
     experts = isinstance(channel, ExpertsFFN)
     shared_norm = isinstance(block.mixer, SelfAttention) and block.mixer.qk_norm == "full"
     for op in ops:
-        if experts and (isinstance(op, GroupedMatmul) and op.over == "experts" or op.name == "ffn.experts.activation"):
+        if experts and (
+            (isinstance(op, GroupedMatmul) and op.over == "experts") or op.name == "ffn.experts.activation"
+        ):
             continue  # the experts' kernel holds routing, both products and the activation
         if experts and op.name in ("ffn.dispatch", "ffn.combine"):
             continue
@@ -185,7 +186,9 @@ def _add_experts(sums: dict[str, Array], count: Size, shape: Shape, moe: Experts
     # Several groups: every device gets all tokens in the experts' input format, and adds up by a scatter.
     width = {"bf16": 1.0}.get(c.formats.experts, 0.5)
     spread = np.where(alone, 1.0, world)
-    gather = _collective("all_gather", size * width, spread, c) + _collective("reduce_scatter", size, spread, c)
+    gather = _collective("all_gather", size * width, spread, c) + _collective(
+        "reduce_scatter", size, spread, c
+    )
     sums["reduce"] = sums["reduce"] + count * reduce
     sums["exchange"] = sums["exchange"] + count * gather
 
@@ -336,7 +339,9 @@ def _sends(shape: Shape, c: _Context, pp: Array) -> Array:
     if np.max(pp) <= 1:
         return np.zeros(c.tokens.shape)
     size = c.tokens * shape.hidden_size * ACTIVATION_BYTES
-    hop = collective_seconds(c.model, c.cluster, "send", size, size=np.where(pp > 1, 2, 1), stride=c.tp * c.adp)
+    hop = collective_seconds(
+        c.model, c.cluster, "send", size, size=np.where(pp > 1, 2, 1), stride=c.tp * c.adp
+    )
     return (pp - 1.0) * hop
 
 

@@ -20,8 +20,8 @@ from shapewright.architecture.catalog import resolve_model
 from shapewright.architecture.graph import num_active_params
 from shapewright.architecture.shape import ExpertsFFN
 from shapewright.hardware.catalog import load_accelerator
-from shapewright.plan.engine import Engine, find_engine
-from shapewright.validation.serving_points import Point, predict, price_rows, unknown_engine
+from shapewright.plan.engine import Engine, engines
+from shapewright.validation.serving_points import Point, predict, price_rows
 from shapewright.validation.serving_rows import ServedRow, read_serving
 
 Array = NDArray[np.float64]
@@ -79,15 +79,8 @@ def predict_file(path: Path) -> tuple[list[ServedPoint], list[tuple[str, str]], 
     """
     rows, skipped = read_serving(path)
     count = len(rows) + len(skipped)
-    known = []
-    for row in rows:
-        reason = unknown_engine(row)
-        if reason is None:
-            known.append(row)
-        else:
-            skipped.append((row.id, reason))
-    priced, failed = price_rows(known)
-    points = [point for group in priced for point in score_group(group, find_engine(group.rows[0].engine))]
+    priced, failed = price_rows(rows, engines())
+    points = [point for group in priced for point in score_group(group, engines()[group.rows[0].engine])]
     return points, [*skipped, *failed], count
 
 
@@ -123,7 +116,14 @@ def natural_keys(point: ServedPoint) -> Iterable[str]:
     row = point.row
     mode = "disaggregated" if row.prefill else "aggregated"
     kind = "dense" if point.dense else "moe"
-    yield from (row.system, row.engine, row.model, kind, mode, f"{row.system}/{row.engine}/{row.model}/{kind}/{mode}")
+    yield from (
+        row.system,
+        row.engine,
+        row.model,
+        kind,
+        mode,
+        f"{row.system}/{row.engine}/{row.model}/{kind}/{mode}",
+    )
     if row.held_out:
         yield from ("held-out/all", f"held-out/{mode}", f"held-out/{row.engine}", f"held-out/{kind}")
 

@@ -8,18 +8,19 @@ drafted them. Weights that exceed the stated capacity were measured all the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.architecture.catalog import resolve_model
 from shapewright.cost.price import CostModel, cost_model
-from shapewright.errors import NotCoveredError, ShapewrightError, UnknownNameError
+from shapewright.errors import NotCoveredError, ShapewrightError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.catalog import parse_cluster
-from shapewright.plan.engine import Engine, find_engine
+from shapewright.plan.engine import Engine
 from shapewright.plan.serving import Served, closed_loop, decode_step, disaggregated, prefill_seconds
 from shapewright.plan.serving_formats import ServingFormats, serving_formats
 from shapewright.plan.serving_memory import sequence_bytes, weight_bytes
@@ -40,16 +41,12 @@ class Point:
     """A number of rows of one model, system, engine and precision, priced together."""
 
     rows: tuple[ServedRow, ...]
-    places: NDArray[np.int64]
-    """Their places in the list that was priced."""
     formats: ServingFormats
     decode: dict[int, PassCost]
     """By drafted tokens: passes of shape (rows, batches)."""
     batches: Array
     """Requests per decode worker that the passes were priced at, (rows, batches)."""
     prefill: PassCost
-    capacity: Array
-    """Requests that one worker's cache holds at a memory share of 1, and how that falls."""
     room: Array
     """Bytes left for the cache per device at a memory share of 1, over bytes of one sequence [1]."""
     lost: Array
@@ -60,14 +57,19 @@ class Point:
         return np.array([float(getattr(row, name)) for row in self.rows])
 
 
-def price_rows(rows: Sequence[ServedRow]) -> tuple[list[Point], list[tuple[str, str]]]:
-    """Price every row; those that cannot be are returned with the reason."""
+def price_rows(
+    rows: Sequence[ServedRow], engines: Mapping[str, Engine]
+) -> tuple[list[Point], list[tuple[str, str]]]:
+    """Price every row with the settings of its engine; those that cannot be are returned with the reason."""
     points, failed = [], []
     models: dict[str, tuple[CostModel, Accelerator]] = {}
     for _, places in grouped(list(rows)):
         chosen = [rows[i] for i in places]
+        if chosen[0].engine not in engines:
+            failed += [(row.id, f"engine (={row.engine!r}) has no constants") for row in chosen]
+            continue
         try:
-            points.append(_price(chosen, np.array(places), models))
+            points.append(_price(chosen, engines[chosen[0].engine], models))
         except ShapewrightError as error:
             failed += [(row.id, error.what) for row in chosen]
     return points, failed
@@ -80,9 +82,8 @@ def cache_of(row: ServedRow, accelerator: Accelerator) -> str:
     return "fp8"
 
 
-def _price(rows: list[ServedRow], places: NDArray[np.int64], models: dict[str, tuple[CostModel, Accelerator]]) -> Point:
+def _price(rows: list[ServedRow], engine: Engine, models: dict[str, tuple[CostModel, Accelerator]]) -> Point:
     first = rows[0]
-    engine = find_engine(first.engine)
     shape = resolve_model(first.model)
     size = max(_span(row) for row in rows)
     cluster = parse_cluster(f"{size}x{first.system}")
@@ -108,18 +109,29 @@ def _price(rows: list[ServedRow], places: NDArray[np.int64], models: dict[str, t
     spread = Layout(**{n: np.asarray(getattr(layout, n), float)[:, None] for n in ("tp", "pp", "ep", "adp")})
     past = np.round(isl + osl / 2.0)[:, None]
     drafts = DRAFTS if first.model in DRAFTING else (0,)
-    common = dict(formats=formats, model=model, cluster=cluster, backend=engine.backend)
+    price = partial(price_pass, shape, formats=formats, model=model, cluster=cluster, backend=engine.backend)
     decode = {
-        k: price_pass(shape, spread, batch=np.maximum(batches / groups[:, None], 1.0), new=1 + k, past=past,
-                      decode=True, **common) for k in drafts
-    }  # fmt: skip
+        k: price(
+            layout=spread,
+            batch=np.maximum(batches / groups[:, None], 1.0),
+            new=1 + k,
+            past=past,
+            decode=True,
+        )
+        for k in drafts
+    }
     prefill_layout, _ = _pool([row.prefill or row.decode for row in rows])
     chunks = np.maximum(np.ceil(isl / engine.chunk), 1.0)
-    prefill = price_pass(shape, prefill_layout, batch=1, new=np.ceil(isl / chunks),
-                         past=np.round(isl * (1 - 1 / chunks) / 2), decode=False, **common)  # fmt: skip
+    prefill = price(
+        layout=prefill_layout,
+        batch=1,
+        new=np.ceil(isl / chunks),
+        past=np.round(isl * (1 - 1 / chunks) / 2),
+        decode=False,
+    )
     prefill = PassCost(**{cause: getattr(prefill, cause) * chunks for cause in CAUSES})
-    return Point(rows=tuple(rows), places=places, formats=formats, decode=decode, batches=batches, prefill=prefill,
-                 capacity=limit, room=room, lost=lost)  # fmt: skip
+    return Point(rows=tuple(rows), formats=formats, decode=decode, batches=batches, prefill=prefill,
+                 room=room, lost=lost)  # fmt: skip
 
 
 TIGHT = 0.9
@@ -144,9 +156,13 @@ def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
     workers = np.array([float(r.decode.workers) for r in point.rows])
     apart = np.array([r.prefill is not None for r in point.rows])
     capacity = np.where(
-        np.isinf(point.room), np.inf, np.maximum(np.floor(point.room - (1 - engine.memory_share) * point.lost), 1.0)
+        np.isinf(point.room),
+        np.inf,
+        np.maximum(np.floor(point.room - (1 - engine.memory_share) * point.lost), 1.0),
     )
-    capacity = np.minimum(capacity, engine.max_sequences * np.array([float(r.decode.layout.adp) for r in point.rows]))
+    capacity = np.minimum(
+        capacity, engine.max_sequences * np.array([float(r.decode.layout.adp) for r in point.rows])
+    )
     prefill = prefill_seconds(point.prefill, engine, point.formats)
     steps = np.zeros(point.batches.shape)
     for k, cost in point.decode.items():
@@ -173,16 +189,6 @@ def _between(batch: Array, batches: Array, steps: Array) -> Array:
     for i in range(grid.shape[1] - 1):
         low, high = grid[:, i], grid[:, i + 1]
         share = np.clip((x - low) / np.maximum(high - low, 1e-9), 0.0, 1.0)
-        inside = x <= high if i else x <= high
         value = np.exp(logs[:, i] * (1 - share) + logs[:, i + 1] * share)
-        out = np.where(inside & (x < high) & ((x >= low) | (i == 0)), value, out)
+        out = np.where((x < high) & ((x >= low) | (i == 0)), value, out)
     return out
-
-
-def unknown_engine(row: ServedRow) -> str | None:
-    """Why a row's engine has no constants; None where it has."""
-    try:
-        find_engine(row.engine)
-    except UnknownNameError as error:
-        return error.what
-    return None

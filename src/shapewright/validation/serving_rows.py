@@ -10,7 +10,6 @@ column, else from the batch sizes.
 from __future__ import annotations
 
 import csv
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -162,7 +161,8 @@ def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
         layout, workers = _decode_pool(layout, concurrency)
         defaults.append("decode_num_workers")
     return ServedRow(
-        id=text.get("id") or f"line {number}", engine=text["backend"], version=text.get("backend_version", ""), date=_date(text),
+        id=text.get("id") or f"line {number}", engine=text["backend"], version=text.get("backend_version", ""),
+        date=_date(text),
         model=SHAPES.get(name, name.lower()), system=text["system"], precision=precision,
         products=text.get("gemm_quant_mode") or None, experts=text.get("moe_quant_mode") or None, isl=isl, osl=osl,
         concurrency=concurrency, decode=Pool(layout=layout, workers=max(int(workers), 1)), prefill=prefill,
@@ -196,7 +196,8 @@ def _count(text: Mapping[str, str], name: str) -> int:
 
 def _layout(text: Mapping[str, str], prefix: str, defaults: list[str]) -> Layout:
     tp, adp, moe_tp, ep = (
-        _count(text, f"{prefix}{name}") for name in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+        _count(text, f"{prefix}{name}")
+        for name in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
     )
     if not adp:
         defaults.append(f"{prefix}attention_dp_size")
@@ -214,7 +215,12 @@ def _layout(text: Mapping[str, str], prefix: str, defaults: list[str]) -> Layout
         world = tp * adp
     if world > LARGEST_GROUP and adp == 1:
         adp, ep = world, world
-    return Layout(tp=max(world // adp, 1), ep=max(min(ep, world), 1), adp=adp, pp=max(_count(text, f"{prefix}pp_size"), 1))
+    return Layout(
+        tp=max(world // adp, 1),
+        ep=max(min(ep, world), 1),
+        adp=adp,
+        pp=max(_count(text, f"{prefix}pp_size"), 1),
+    )
 
 
 LARGEST_GROUP = 16
