@@ -3,7 +3,7 @@
 Decisions: checkpoints are quantised by part. Published 4-bit checkpoints of mixtures (DeepSeek, Kimi, MiniMax, Qwen3.5,
 gpt-oss) hold only the experts in 4 bits and leave the attention's products in 16; 8-bit ones quantise all products in
 the layers; embeddings, norms, routers and the head stay in bf16 everywhere. The cache of keys and values has a format
-of its own; recurrent states are kept in fp32, short convolutions in bf16.
+of its own; recurrent states are kept in fp32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ CACHES = {"bf16": 2.0, "fp8": 1.0}
 """Bytes of one cached element by format."""
 STATE_BYTES = 4.0
 """Of one element of a recurrent state."""
-CONV_BYTES = 2.0
 HEAD_FORMAT = "bf16"
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from shapewright.architecture.graph import build_graph
 from shapewright.architecture.operator import GroupedMatmul, Matmul, Size
-from shapewright.architecture.shape import DeltaNet, LatentAttention, Mamba2, SelfAttention, Shape
-from shapewright.plan.serving_formats import CONV_BYTES, STATE_BYTES, ServingFormats
+from shapewright.architecture.shape import LatentAttention, SelfAttention, Shape, SparseAttention
+from shapewright.plan.serving_formats import CACHES, STATE_BYTES, ServingFormats
 from shapewright.plan.serving_step import Layout
 
 Array = NDArray[Any]
@@ -40,28 +40,17 @@ def sequence_bytes(
 
 
 def _layer_bytes(mixer: Any, tokens: Array, tp: Array, formats: ServingFormats) -> Array:
-    if isinstance(mixer, SelfAttention):
-        kept = tokens
-        for bound in (mixer.window, mixer.chunk):
-            kept = kept if bound is None else np.minimum(kept, bound)
-        values = mixer.head_dim if mixer.v_head_dim is None else mixer.v_head_dim
-        heads = np.maximum(mixer.kv_heads / tp, 1.0)
-        return kept * heads * (mixer.head_dim + values) * formats.cache_bytes
+    if isinstance(mixer, SelfAttention | SparseAttention):
+        # Devices beyond the key heads hold copies.
+        share = np.minimum(tp, mixer.kv_heads)
+        return np.asarray(mixer.cached(tokens), float) / share * formats.cache_bytes
     if isinstance(mixer, LatentAttention):
         latent = (mixer.kv_lora_rank + mixer.qk_rope_head_dim) * formats.cache_bytes
         index = mixer.indexer.head_dim * INDEX_BYTES if mixer.indexer is not None else 0.0
         return tokens * (latent + index)
-    if isinstance(mixer, DeltaNet):
-        width = 2 * mixer.key_heads * mixer.key_dim + mixer.value_heads * mixer.value_dim
-        return _state(mixer.value_heads * mixer.key_dim * mixer.value_dim, width * mixer.conv_kernel, tp)
-    if isinstance(mixer, Mamba2):
-        width = mixer.heads * mixer.head_dim + 2 * mixer.groups * mixer.state_size
-        return _state(mixer.heads * mixer.head_dim * mixer.state_size, width * mixer.conv_kernel, tp)
-    raise AssertionError(f"a mixer without a cache: {mixer}")
-
-
-def _state(elements: Size, conv: Size, tp: Array) -> Array:
-    return (elements * STATE_BYTES + conv * CONV_BYTES) / tp
+    # A state of fixed size, and what else a mixer keeps of its inputs (a long convolution its whole history).
+    state = np.asarray(mixer.state_elements, float) * STATE_BYTES
+    return (state + np.asarray(mixer.cached(tokens), float) * CACHES["bf16"]) / tp
 
 
 def weight_bytes(shape: Shape, layout: Layout, formats: ServingFormats) -> Array:

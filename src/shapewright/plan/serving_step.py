@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from shapewright.architecture.graph import build_graph
 from shapewright.architecture.operator import (
     Attention,
+    FourierConvolution,
+    Gather,
     GroupedMatmul,
     Matmul,
     Operator,
@@ -264,6 +266,12 @@ def _seconds(op: Operator, c: _Context) -> tuple[str, Array]:
         return "attention", _attention(op, c)
     if isinstance(op, Scan):
         return "state", _scan(op, c)
+    if isinstance(op, Recurrence):
+        return "state", _recurrence(op, c)
+    if isinstance(op, FourierConvolution):
+        return "state", _fourier(op, c)
+    if isinstance(op, Gather):
+        return "memory", model.pointwise(_full(op.elements * ACTIVATION_BYTES, c))
     share = c.tp if op.split == "features" else 1.0
     traffic = (op.read + op.written) / share * (op.element_bytes or ACTIVATION_BYTES)
     return "memory", model.pointwise(np.broadcast_to(traffic, c.tokens.shape))
@@ -316,6 +324,26 @@ def _scan(op: Scan, c: _Context) -> Array:
         c.model.scan(kind=op.kind, batch=op.batch, seq_len=op.seq_len, heads=heads, key_dim=op.key_dim,
                      value_dim=op.value_dim), c.tokens.shape,
     )  # fmt: skip
+
+
+def _recurrence(op: Recurrence, c: _Context) -> Array:
+    """One product with the recurrent matrices per token; while decoding they are read once a step."""
+    units = np.maximum(op.units / c.tp, 1.0)
+    return _full(
+        c.model.recurrence(batch=op.batch, seq_len=op.seq_len, units=units, gates=op.gates, heads=op.heads), c
+    )
+
+
+def _fourier(op: FourierConvolution, c: _Context) -> Array:
+    """A transform of the prompt; while decoding every token meets the whole history and the filter."""
+    channels = np.maximum(op.channels / c.tp, 1.0)
+    if c.decode:
+        return c.model.pointwise(_full((op.batch + 1.0) * channels * c.past * ACTIVATION_BYTES, c))
+    return _full(c.model.fourier(sequences=op.batch * channels, length=op.seq_len), c)
+
+
+def _full(value: Any, c: _Context) -> Array:
+    return np.broadcast_to(np.asarray(value, float), c.tokens.shape)
 
 
 def _all_reduce(size: Array, group: Array, c: _Context) -> Array:
