@@ -28,6 +28,8 @@ from shapewright.architecture.operator import (
     GroupedMatmul,
     Matmul,
     Operator,
+    Pointwise,
+    Recurrence,
     Scan,
     Size,
 )
@@ -272,6 +274,7 @@ def _seconds(op: Operator, c: _Context) -> tuple[str, Array]:
         return "state", _fourier(op, c)
     if isinstance(op, Gather):
         return "memory", model.pointwise(_full(op.elements * ACTIVATION_BYTES, c))
+    assert isinstance(op, Pointwise)
     share = c.tp if op.split == "features" else 1.0
     traffic = (op.read + op.written) / share * (op.element_bytes or ACTIVATION_BYTES)
     return "memory", model.pointwise(np.broadcast_to(traffic, c.tokens.shape))
