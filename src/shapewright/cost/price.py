@@ -397,9 +397,7 @@ class CostModel:
         if kind not in KINDS:
             raise UnknownNameError("collective", kind, KINDS)
         coefficients: Mapping[str, float] = self.fit("collective", FITTED_AS.get(kind, kind)).coefficients
-        scale_up = self.accelerator.scale_up
-        inside = scale_up is not None and tier.bandwidth.value >= 0.5 * scale_up.bandwidth.value
-        if not inside:
+        if tier.role != "scale_up":
             coefficients = {
                 **coefficients, "hop_s": tier.latency.value, "efficiency": SCALE_OUT_EFFICIENCY, "shared": 0.4,
                 "depth": SCALE_OUT_DEPTH, "launch_s": SCALE_OUT_LAUNCH_S,

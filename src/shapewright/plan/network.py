@@ -25,9 +25,19 @@ Array = NDArray[Any]
 
 
 def collective_seconds(
-    model: CostModel, cluster: Cluster, kind: str, num_bytes: Size, *, size: Size, stride: Size = 1
+    model: CostModel,
+    cluster: Cluster,
+    kind: str,
+    num_bytes: Size,
+    *,
+    size: Size,
+    stride: Size = 1,
+    rails: float = 1.0,
 ) -> Array:
-    """Seconds of one collective of ``num_bytes`` (the whole tensor) over an axis [s]; broadcasts."""
+    """Seconds of one collective of ``num_bytes`` (the whole tensor) over an axis [s]; broadcasts.
+
+    ``rails`` is the share of the cards of a node's members that carry it (see ``Framework.rails``).
+    """
     num_bytes, size, stride = np.broadcast_arrays(
         np.asarray(num_bytes, float), np.asarray(size), np.asarray(stride)
     )
@@ -40,7 +50,7 @@ def collective_seconds(
             continue
         mask = key == code
         relayed = kind != "all_to_all"
-        tier = effective_tier(cluster, group, step) if relayed else exchange_tier(cluster, group, step)
+        tier = effective_tier(cluster, group, step, rails) if relayed else exchange_tier(cluster, group, step)
         seconds[mask] = model.collective(kind, num_bytes[mask], group, tier)
     return seconds
 
@@ -59,7 +69,7 @@ def exchange_tier(cluster: Cluster, size: int, stride: int) -> Tier:
     return replace(tier, bandwidth=replace(tier.bandwidth, value=float(bandwidth), kind="derived"))
 
 
-def effective_tier(cluster: Cluster, size: int, stride: int) -> Tier:
+def effective_tier(cluster: Cluster, size: int, stride: int, rails: float = 1.0) -> Tier:
     """The tier that carries an axis of ``size`` devices ``stride`` apart, with the cards of all its members."""
     tier = cluster.tier_of(size * stride)
     if tier is None:
@@ -68,7 +78,6 @@ def effective_tier(cluster: Cluster, size: int, stride: int) -> Tier:
     if tier is inner:
         return tier
     members = max(inner.size // stride, 1)
-    bandwidth = min(
-        tier.bandwidth.value * min(members, size), inner.bandwidth.value if members > 1 else np.inf
-    )
+    cards = max(rails * min(members, size), 1.0)
+    bandwidth = min(tier.bandwidth.value * cards, inner.bandwidth.value if members > 1 else np.inf)
     return replace(tier, bandwidth=replace(tier.bandwidth, value=float(bandwidth), kind="derived"))

@@ -90,7 +90,7 @@ def price_local(layers: Shape, plans: Plan, workload: Workload) -> LocalCosts:
         cluster=workload.cluster,
         frozen=workload.trainable < 1.0,
     )
-    wires = plan_wires(workload.model, workload.cluster, plans)
+    wires = plan_wires(workload.model, workload.cluster, plans, workload.framework.rails)
     return LocalCosts(costs=costs, split_of_plan=inverse.ravel(), wires=wires)
 
 

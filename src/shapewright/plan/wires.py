@@ -72,8 +72,8 @@ class Wires:
         )
 
 
-def plan_wires(model: CostModel, cluster: Cluster, plans: Plan) -> Wires:
-    """Work out the wires of a table of plans."""
+def plan_wires(model: CostModel, cluster: Cluster, plans: Plan, rails: float = 1.0) -> Wires:
+    """Work out the wires of a table of plans; ``rails`` as in ``Framework.rails``."""
     count = len(plans)
     tp, cp, pp, dp, shard, replicate, sharding, ep, etp, every = (
         np.broadcast_to(np.asarray(x), count)
@@ -98,8 +98,8 @@ def plan_wires(model: CostModel, cluster: Cluster, plans: Plan) -> Wires:
 
     def wire(kind: str, used: Any, size: Size, stride: Size) -> Wire:
         size = np.where(used, size, 1)
-        low = collective_seconds(model, cluster, kind, _LOW, size=size, stride=stride)
-        high = collective_seconds(model, cluster, kind, _HIGH, size=size, stride=stride)
+        low = collective_seconds(model, cluster, kind, _LOW, size=size, stride=stride, rails=rails)
+        high = collective_seconds(model, cluster, kind, _HIGH, size=size, stride=stride, rails=rails)
         beta = (high - low) / (_HIGH - _LOW)
         return Wire(alpha=np.maximum(low - beta * _LOW, 0.0), beta=beta)
 

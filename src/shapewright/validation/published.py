@@ -103,8 +103,10 @@ GRAPHS_SINCE = "2026-06"
 same plans became up to 1.6 times faster between containers 26.04 and 26.06."""
 HYBRIDS = ("nemotron-h", "nemotron_3", "nemotron-3", "nemotronh", "mamba", "jamba", "zamba")
 """Beginnings of models whose state-space layers the table does not describe."""
-_NETWORK = re.compile(r"inter-node (\d+(?:\.\d+)?) Gb/s")
-"""Bandwidth of a node's network as notes state it."""
+_NETWORK = re.compile(r"inter-node (\d+(?:\.\d+)?) Gb/s|(\d+)x(\d+)Gb (?:RoCE|IB|InfiniBand)")
+"""Bandwidth of a node's network as notes state it: in all, or as so many cards of so much."""
+_PADDED = "tokendrop"
+"""Notes of runs that drop and pad tokens to a fixed number per expert: the host need not wait for the router's counts."""
 DEFAULT_VOCAB = 51200
 """Megatron-LM's padded GPT-2 vocabulary, where a row states none."""
 
@@ -134,6 +136,8 @@ class Row:
     """Measured [s]."""
     peak_memory: float | None
     """Measured [B]."""
+    padded_experts: bool
+    """True where every expert gets a fixed number of tokens."""
     loss_bytes: float
     """Bytes per logit that exist at the loss."""
     meter: str
@@ -285,6 +289,7 @@ def _row(record: dict[str, str]) -> Row:
         global_batch=batch,
         step_time=step_time,
         peak_memory=float(record["peak_mem_gb"]) * unit if record["peak_mem_gb"] else None,
+        padded_experts=_PADDED in record["notes"],
         loss_bytes=EAGER_LOSS
         if record["source"].startswith(ALTERNATING) and record["date"] < COMPILED_LOSS_SINCE
         else 4.0,
@@ -299,7 +304,8 @@ def _cluster(devices: int, hardware: str, notes: str) -> Cluster:
     stated = _NETWORK.search(notes)
     if stated is None or len(cluster.tiers) < 2:
         return cluster
-    per_device = float(stated.group(1)) / cluster.tiers[0].size
+    whole, cards, each = stated.groups()
+    per_device = float(whole or float(cards) * float(each)) / cluster.tiers[0].size
     return parse_cluster(f"{devices}x{hardware}", [f"scale_out.bandwidth={per_device:g}Gb/s"])
 
 

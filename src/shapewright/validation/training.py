@@ -107,6 +107,8 @@ def framework_of(row: Row) -> Framework:
 
 def predict_row(row: Row, workload: Workload) -> Point:
     """Predict one row from its stated configuration only."""
+    if row.padded_experts:
+        workload = replace(workload, framework=replace(workload.framework, host_experts_s=0.0))
     level = int(row.plan.recompute)
     room = physical_memory(row.cluster)
     lighter = priced = price_plan(row.shape, row.plan, workload, global_batch=row.global_batch)
