@@ -14,7 +14,7 @@ from typing import Any
 from shapewright.designs.document import Design
 from shapewright.errors import DocumentError
 from shapewright.evidence import Figure
-from shapewright.plan.parallel import RECOMPUTE, SHARDING
+from shapewright.plan.parallel import WORDS
 
 FIX = "mend the file, or write it again with: shapewright design"
 LARGEST = 1e100
@@ -22,7 +22,7 @@ LARGEST = 1e100
 _POSITIVE = frozenset({
     "step_time_s", "memory_bytes", "memory_limit_bytes", "train_flops", "global_batch_sequences", "sequence_length",
     "intensity", "achieved_flops", "roof_flops", "flops", "hidden_size", "vocab_size", "count", "heads", "kv_heads",
-    "head_dim", "ffn_size", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_shard", "dp_replicate", "micro_batch",
+    "head_dim", "ffn_size", "tp", "pp", "vpp", "cp", "ep", "etp", "dp_shard", "dp_replicate", "micro_batch", "sync_every",
 })  # fmt: skip
 
 
@@ -34,10 +34,8 @@ def check_numbers(design: Design) -> None:
     """
     _check(design, "design")
     plan = design.plan
-    for name, value, words in (
-        ("recompute", plan.recompute, RECOMPUTE),
-        ("sharding", plan.sharding, SHARDING),
-    ):
+    for name, words in WORDS.items():
+        value = getattr(plan, name)
         if value not in range(len(words)):
             raise DocumentError(f"design.plan.{name} (={value!r}) must be from 0 to {len(words) - 1}",
                                 f"it stands for {', '.join(words)}", FIX)  # fmt: skip

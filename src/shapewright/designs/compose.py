@@ -34,6 +34,7 @@ from shapewright.designs.figures import (
     scaled,
     step_figure,
 )
+from shapewright.designs.pacing import pace_of
 from shapewright.errors import UsageError
 from shapewright.evidence import Figure
 from shapewright.hardware.checks import check_mfu
@@ -184,6 +185,7 @@ def compose(
         loss_curve=context.loss_curve,
         trust=_trust(priced, workload, law if loss is not None else None),
         warnings=tuple(warnings),
+        pace=pace_of(priced),
     )
 
 

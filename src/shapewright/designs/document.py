@@ -17,6 +17,7 @@ from shapewright.architecture.shape import Shape
 from shapewright.errors import DocumentError
 from shapewright.evidence import Figure
 from shapewright.plan.parallel import Plan
+from shapewright.plan.timeline import Pace
 from shapewright.scaling.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -219,6 +220,8 @@ class Design:
     loss_curve: tuple[LossPoint, ...]
     trust: tuple[Trust, ...]
     warnings: tuple[str, ...] = ()
+    pace: Pace | None = None
+    """What the step's timeline follows from; None in documents of earlier versions."""
 
     def why(self) -> str:
         """The reasons as text."""

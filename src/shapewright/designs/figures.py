@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from shapewright.architecture.shape import Shape
+from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.designs.breakdown import PricedPlan, family_shares
 from shapewright.evidence import Figure, Kind
+from shapewright.plan.framework import regime
 from shapewright.plan.pairs import Workload
 from shapewright.scaling.law import Law
 from shapewright.search.joint import memory_limit
@@ -23,15 +24,26 @@ MEMORY_SPREAD = 0.12
 def step_figure(priced: PricedPlan, workload: Workload) -> Figure:
     """The step time with its interval [s].
 
-    Kernel intervals are weighted by the time they carry and taken as fully dependent (one calibration is high or
-    low for all its operators); the composition's error is independent of them.
+    The framework's spread in this regime is conformal on whole steps, so on the devices it was measured on it is the
+    interval. Elsewhere the kernels' own intervals join it as independent: weighted by the time they carry and taken as fully
+    dependent (one calibration is high or low for all its operators).
     """
     low, high = 0.0, 0.0
     for (family, number_format), share in family_shares(priced).items():
         down, up = workload.model.interval(family, number_format)
         low, high = low + share * np.log(down), high + share * np.log(up)
     value = priced.step_time
-    composition = workload.framework.spread or COMPOSITION_SPREAD
+    framework, cluster = workload.framework, workload.cluster
+    inner = cluster.tiers[0].size if cluster.tiers else 1
+    here = regime(
+        moe=any(isinstance(block.channel, ExpertsFFN) for block in priced.shape.blocks),
+        frozen=workload.trainable < 1.0,
+        number_format=workload.precision.matmul_format,
+        nodes=cluster.num_devices / inner,
+    )
+    composition = framework.spreads.get(here, framework.spread) or COMPOSITION_SPREAD
+    if cluster.accelerator.name in framework.hardware:
+        low = high = 0.0
     kind, source = _kernel_evidence(workload)
     return Figure(
         value=value,

@@ -23,7 +23,7 @@ from shapewright.errors import ShapewrightError
 from shapewright.plan.framework import Framework
 from shapewright.plan.pairs import Workload
 from shapewright.validation.published import GENERATIONS, Row, is_held_out
-from shapewright.validation.training import Point, predict_row, workload_of
+from shapewright.validation.training import Point, predict_row, regime_of, workload_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +46,18 @@ CONSTANTS = (
     Constant("pointwise", 1.5, 0.7, 4.0),
     Constant("host_s", 2e-5, 1e-6, 2e-4),
     Constant("host_collective_s", 5e-5, 1e-6, 5e-4),
-    Constant("host_experts_s", 8e-4, 1e-6, 3e-3),
+    Constant("host_experts_s", 3e-4, 1e-6, 3e-3),
     Constant("contention", 0.3, 0.01, 1.0),
+    Constant("rails", 0.3, 0.02, 1.0),
+    Constant("jitter", 0.004, 1e-4, 0.03),
 )
 """Bounds are physical: clocks under sustained power and library choice make products 0.9 to 1.6 times their time alone;
 pointwise kernels that are not fused move up to four times the bytes; scores that are not fused cross the memory
-at most 14 times in the forward pass; nothing hides more than all of a transfer."""
+at most 14 times in the forward pass; nothing hides more than all of a transfer; devices of one kind differ by up to 3 %."""
 ONLY = {
     "score_passes": ("megatron-deepspeed",),
     "attention_newer": ("fsdp",),
+    "rails": ("megatron-deepspeed",),
     "contention": (
         "fsdp",
         "megatron-core",
@@ -72,6 +75,8 @@ STEPS, FOLD_STEPS = 12, 4
 """Steps of a fit at most; the folds start where the whole fit ended."""
 FOLDS = 4
 COVERAGE = 0.9
+FEWEST_ROWS = 10
+"""Rows of a regime below which its spread is that of all."""
 FEWEST_SPREAD = 0.02
 """Least half width of a spread: the same run repeated [ln time]."""
 
@@ -134,7 +139,7 @@ def fit_generation(name: str, rows: Iterable[Row], progress: Callable[[], None] 
     mine = [row for row in rows if row.generation == name]
     fitted_on = [row for row in mine if not is_held_out(row)]
     order = sorted(fitted_on, key=lambda row: blake2b(row.id.encode(), digest_size=8).digest())
-    train, spare = order[:MAX_ROWS], order[MAX_ROWS : 2 * MAX_ROWS]
+    train, spare = order[:MAX_ROWS], order[MAX_ROWS:]
     workloads = {row.id: remembering(workload_of(row)) for row in train}
     start = _start(name)
 
@@ -167,23 +172,30 @@ def fit_generation(name: str, rows: Iterable[Row], progress: Callable[[], None] 
         num_rows=len(train),
         num_held_out=len(held),
         spread=conformal_spread([p for p in scored if p]),
+        spreads=_by_regime([p for p in scored if p]),
+        hardware=tuple(sorted({row.hardware for row in fitted_on})),
         median_error=float(np.median(errors)) if held else 0.0,
         p90_error=float(np.quantile(errors, 0.9)) if held else 0.0,
     )
 
 
 def conformal_spread(points: list[Point]) -> float:
-    """The spread with which nine tenths of the rows lie inside their interval [ln time].
+    """The half width within which nine tenths of the rows lie [ln time] (split conformal: Vovk et al. 2005)."""
+    misses = [abs(np.log(p.row.step_time / p.predicted)) for p in points]
+    rank = min(COVERAGE * (len(misses) + 1) / max(len(misses), 1), 1.0)
+    return max(float(np.quantile(misses, rank)) if misses else 0.0, FEWEST_SPREAD)
 
-    The kernels' own interval, which a prediction made without a spread carries, is joined to it as independent.
-    """
-    needed = []
-    for p in points:
-        miss = np.log(p.row.step_time / p.predicted)
-        kernels = np.log((p.high if miss > 0 else p.low) / p.predicted)
-        needed.append(np.sqrt(max(miss**2 - kernels**2, 0.0)))
-    rank = min(COVERAGE * (len(needed) + 1) / max(len(needed), 1), 1.0)
-    return max(float(np.quantile(needed, rank)) if needed else 0.0, FEWEST_SPREAD)
+
+def _by_regime(points: list[Point]) -> dict[str, float]:
+    """The spread of each regime with at least FEWEST_ROWS rows."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(regime_of(point.row), []).append(point)
+    return {
+        name: conformal_spread(members)
+        for name, members in sorted(groups.items())
+        if len(members) >= FEWEST_ROWS
+    }
 
 
 def _fold(row: Row) -> int:
@@ -196,8 +208,7 @@ def _free(name: str) -> tuple[Constant, ...]:
 
 
 def _start(name: str) -> Framework:
-    # So narrow a spread leaves the kernels' own interval, which the conformal step wants.
-    start = Framework(name=name, label=GENERATIONS[name][0], spread=1e-9)
+    start = Framework(name=name, label=GENERATIONS[name][0])
     return replace(start, **{c.name: c.start for c in _free(name)})
 
 

@@ -8,13 +8,15 @@ the host's launches; schedules, splits and overlap are computed, not fitted.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 
 from shapewright.errors import UnknownNameError
 from shapewright.evidence import Kind
 from shapewright.hardware.accelerator import Accelerator
+from shapewright.plan.precision import FULL_WIDTH
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +50,8 @@ class Framework:
     host_collective_s: float = 0.0
     """The same for the collectives of one product split by tensor parallelism [s]."""
     host_experts_s: float = 0.0
-    """The same for one grouped product of experts: counting, sorting and permuting its tokens [s]."""
+    """Time that the device waits for the host to learn the router's counts, once per layer of experts and forward pass
+    [s]."""
     contention: float = 0.0
     """Share of hidden communication by which the kernels that hide it become longer: they share processors and
     memory bandwidth; 1 hides nothing [1]."""
@@ -59,7 +62,12 @@ class Framework:
     """Standard deviation of a device's step over the mean; a step waits for the slowest of N, about sqrt(2 ln N) deviations
     [1]."""
     spread: float = 0.0
-    """Half width of the 90 % interval that remains after the fit [ln time]."""
+    """Half width of the 90 % interval of a step [ln time], conformal on runs that a fit had not seen. On ``hardware`` it
+    holds the kernels' own errors too; elsewhere their interval is joined to it."""
+    spreads: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """The same by :func:`regime`, where enough runs tell."""
+    hardware: tuple[str, ...] = ()
+    """Accelerators of the runs that it was fitted on."""
     kind: Kind = "assumed"
     source: str = "kernels alone"
     num_rows: int = 0
@@ -68,6 +76,12 @@ class Framework:
     median_error: float = 0.0
     """On held-out runs."""
     p90_error: float = 0.0
+
+
+def regime(*, moe: bool, frozen: bool, number_format: str, nodes: float) -> str:
+    """What limits a step, and so how well it is predicted: the kind of work, and whether it leaves a node."""
+    kind = "lora" if frozen else "moe" if moe else "16-bit" if number_format in FULL_WIDTH else "8-bit"
+    return f"{kind}/{'cluster' if nodes > 1 else 'node'}"
 
 
 KERNELS_ALONE = Framework(name="kernels", label="measured kernels and wires, nothing else")
@@ -81,7 +95,9 @@ def frameworks() -> dict[str, Framework]:
     folder = files("shapewright") / "data" / "frameworks"
     for path in sorted(folder.iterdir(), key=lambda p: p.name) if folder.is_dir() else ():
         if path.name.endswith(".toml"):
-            framework = Framework(**tomllib.loads(path.read_text()))
+            written = tomllib.loads(path.read_text())
+            written["hardware"] = tuple(written["hardware"])
+            framework = Framework(**written)
             found[framework.name] = framework
     return found
 
@@ -112,11 +128,13 @@ def to_toml(framework: Framework) -> str:
     rows = []
     for f in fields(framework):
         value = getattr(framework, f.name)
-        rows.append(
-            f'{f.name} = "{value}"'
-            if isinstance(value, str)
-            else f"{f.name} = {value:.6g}"
-            if isinstance(value, float)
-            else f"{f.name} = {value}"
-        )
+        if isinstance(value, Mapping):
+            inside = ", ".join(f'"{key}" = {number:.6g}' for key, number in value.items())
+            rows.append(f"{f.name} = {{ {inside} }}")
+        elif isinstance(value, tuple):
+            rows.append(f"{f.name} = [" + ", ".join(f'"{name}"' for name in value) + "]")
+        elif isinstance(value, str):
+            rows.append(f'{f.name} = "{value}"')
+        else:
+            rows.append(f"{f.name} = {value:.6g}" if isinstance(value, float) else f"{f.name} = {value}")
     return "\n".join(rows) + "\n"

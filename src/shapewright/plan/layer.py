@@ -199,30 +199,40 @@ def _slowed(item: OperatorCost, context: Context) -> OperatorCost:
 def _launches(
     items: list[OperatorCost], ops: list[tuple[Operator, Any]], context: Context
 ) -> list[OperatorCost]:
-    """Time that the device waits for the host, which launches the operators of a pass one after the other."""
+    """Time that the device waits for the host, which launches the operators of a pass one after the other.
+
+    Launches run ahead of the device while it is the slower of the two. Experts that take as many tokens as the router sends
+    make the host wait for its counts: the queue runs empty, once per layer, in the forward pass.
+    """
     framework, zero = context.framework, np.zeros(context.grid)
-    host = zero
+    host, counts = zero, zero
     for op, weight in ops:
         each = context.full(framework.host_s)
         if isinstance(op, Matmul) and op.split == "row":
             each = each + framework.host_collective_s * (context.full(context.split.tp) > 1)
-        if isinstance(op, GroupedMatmul) and op.over == "experts":
-            each = each + framework.host_experts_s
+        if isinstance(op, GroupedMatmul) and op.over == "experts" and op.split == "column":
+            counts = counts + framework.host_experts_s * context.full(weight)
         host = host + each * context.full(weight)
     forward = np.maximum(host - sum((i.forward for i in items), zero), 0.0)
     backward = np.maximum(2 * host - sum((i.backward for i in items), zero), 0.0)
     return [
-        OperatorCost(
-            name="waiting for launches",
-            cause="launch",
-            forward=forward,
-            backward=backward,
-            flops=zero,
-            bytes=zero,
-            family="host",
-            number_format="none",
-        )
+        _wait("waiting for launches", forward, backward),
+        _wait("waiting for the router's counts", counts, zero),
     ]
+
+
+def _wait(name: str, forward: Array, backward: Array) -> OperatorCost:
+    zero = np.zeros(np.shape(forward))
+    return OperatorCost(
+        name=name,
+        cause="launch",
+        forward=forward,
+        backward=backward,
+        flops=zero,
+        bytes=zero,
+        family="host",
+        number_format="none",
+    )
 
 
 def _price_pointwise(op: Pointwise, context: Context) -> OperatorCost:

@@ -77,6 +77,10 @@ class StepTable:
     """Weights that come before the first forward pass and gradients that leave behind the last backward pass [s]."""
     exposed_inward: Array
     """The part of ``exposed_dp`` before the first pass [s]."""
+    waiting: Array
+    """The part of ``exposed_dp`` inside the passes of one micro-batch [s]."""
+    host: Array
+    """The part of ``offload`` after the passes [s]."""
 
 
 def training_steps(
@@ -254,6 +258,8 @@ def training_steps(
         inward=spread(inward),
         outward=spread(outward),
         exposed_inward=spread(exposed_inward + gather),
+        waiting=spread(waiting),
+        host=spread(late),
         **{name: spread(value) for name, value in memory.items()},
     )
 

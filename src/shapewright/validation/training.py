@@ -14,7 +14,7 @@ from shapewright.designs.breakdown import PricedPlan, price_plan
 from shapewright.designs.figures import step_figure
 from shapewright.errors import ShapewrightError
 from shapewright.hardware.catalog import load_accelerator
-from shapewright.plan.framework import KERNELS_ALONE, Framework, frameworks
+from shapewright.plan.framework import KERNELS_ALONE, Framework, frameworks, regime
 from shapewright.plan.memory import FRAGMENTATION, physical_memory, read_by
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import RECOMPUTE
@@ -140,6 +140,17 @@ def predict_row(row: Row, workload: Workload) -> Point:
 def _metered(priced: PricedPlan, row: Row) -> float:
     tensors = priced.memory * (1 - FRAGMENTATION) - priced.steps.framework
     return read_by(row.meter, tensors, priced.steps.framework)
+
+
+def regime_of(row: Row) -> str:
+    """The regime whose spread a row's interval takes."""
+    inner = row.cluster.tiers[0].size if row.cluster.tiers else 1
+    return regime(
+        moe=row.moe,
+        frozen=row.trainable < 1.0,
+        number_format=find_precision(row.precision).matmul_format,
+        nodes=row.cluster.num_devices / inner,
+    )
 
 
 def constant_mfu(points: list[Point]) -> dict[str, float]:
