@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.parallel import enumerate_plans
-from shapewright.search.joint import Options, memory_limit, workload_for
-from shapewright.search.lattice import dense_lattice
+from shapewright.search.arm import memory_limit
+from shapewright.search.joint import Options, workload_for
+from shapewright.search.lattice import lattice
 from shapewright.search.sweep import sweep_plans
 
 
@@ -17,7 +18,7 @@ def run() -> Iterator[str]:
     cluster = parse_cluster("64xh100_sxm")
     workload = workload_for(cluster, Options())
     plans = enumerate_plans(cluster, seq_len=4096)
-    shapes = dense_lattice(
+    shapes = lattice(
         cluster.accelerator, min_params=1e9, max_params=6e10, vocab_size=50304, tied_embeddings=False
     )
     best = float("inf")

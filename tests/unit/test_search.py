@@ -10,10 +10,11 @@ from shapewright.designs.breakdown import price_plan
 from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.plan.parallel import check_plan, enumerate_plans
+from shapewright.search.arm import memory_limit
 from shapewright.search.budget import Budget
 from shapewright.search.guess import round_batch
-from shapewright.search.joint import Options, memory_limit, rank, search_precisions, workload_for
-from shapewright.search.lattice import dense_lattice, single
+from shapewright.search.joint import Options, rank, search_precisions, workload_for
+from shapewright.search.lattice import lattice, single
 from shapewright.search.sweep import sweep_plans
 
 
@@ -22,7 +23,7 @@ def small():
     """A small lattice on 8 devices, with everything that a sweep needs."""
     cluster = parse_cluster("8xh100_sxm")
     workload = workload_for(cluster, Options(seq_len=2048, framework="kernels"))
-    candidates = dense_lattice(
+    candidates = lattice(
         cluster.accelerator,
         min_params=5e8,
         max_params=1.2e9,
@@ -35,16 +36,16 @@ def small():
 
 
 def test_the_lattice_is_aligned_and_counts_right() -> None:
-    lattice = dense_lattice(
+    table = lattice(
         load_accelerator("h100_sxm"), min_params=1e9, max_params=2e10, vocab_size=50304, tied_embeddings=False
     )
-    assert lattice.layer.size > 200
-    width = lattice.column(lattice.layers.hidden_size)
+    assert table.layer.size > 200
+    width = table.column(table.layers.hidden_size)
     assert np.all(width[width >= 2048] % 128 == 0)
     assert np.all(width % 32 == 0)
-    for index in range(0, lattice.layer.size, 97):
-        shape = lattice.shape(index)
-        assert num_params(shape) == lattice.params[index]
+    for index in range(0, table.layer.size, 97):
+        shape = table.shape(index)
+        assert num_params(shape) == table.params[index]
         assert shape.blocks[0].mixer.heads % shape.blocks[0].mixer.kv_heads == 0
 
 
@@ -143,7 +144,7 @@ def test_formats_on_request_are_those_that_are_faster_on_paper() -> None:
 @pytest.mark.parametrize("width", [32, 40, 48, 64, 96, 128, 256, 384])
 def test_narrow_models_have_several_heads(width: int) -> None:
     """One head of 40 costs 1.9 % of loss against five of 8 (benchmarks/LOG.md)."""
-    lattice = dense_lattice(
+    table = lattice(
         parse_cluster("laptop_8core").accelerator,
         min_params=1.0,
         max_params=1e12,
@@ -151,7 +152,7 @@ def test_narrow_models_have_several_heads(width: int) -> None:
         tied_embeddings=True,
         fixed={"width": width, "depth": 4},
     )
-    mixer = lattice.layers.blocks[0].mixer
+    mixer = table.layers.blocks[0].mixer
     heads = np.ravel(mixer.heads)
     assert (heads >= (4 if width >= 64 else 2)).all()
     assert (heads * np.ravel(mixer.head_dim) == width).all()

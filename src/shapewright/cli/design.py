@@ -42,6 +42,15 @@ def command(
     kv_heads: Annotated[int | None, typer.Option(help="Key-value heads.", rich_help_panel="Shape")] = None,
     head_dim: Annotated[int | None, typer.Option(help="Width of a head.", rich_help_panel="Shape")] = None,
     ffn_size: Annotated[int | None, typer.Option(help="Feed-forward width.", rich_help_panel="Shape")] = None,
+    search: Annotated[
+        str,
+        typer.Option(
+            help="dense, moe, hybrid, all, or one family, e.g. '64 experts'.", rich_help_panel="Shape"
+        ),
+    ] = "dense",
+    engine: Annotated[
+        str, typer.Option(help="Where candidates are priced: local or ray.", rich_help_panel=o.RUN)
+    ] = "local",
     precision: o.PrecisionName = None,
     framework: o.FrameworkName = None,
     law: o.LawName = None,
@@ -115,6 +124,8 @@ def command(
             global_batch=batch,
             shape=shape,
             plan=plan,
+            family=search,
+            engine=engine,
         ),
         tuple(settings or ()),
     )

@@ -10,7 +10,7 @@ from shapewright.errors import UsageError
 
 _SHAPE = "Shape"
 _PLAN = "Plan"
-_RUN = "Run"
+RUN = "Run"
 
 Settings = Annotated[
     list[str] | None,
@@ -28,21 +28,23 @@ SeqLen = Annotated[
     typer.Option(
         "--seq-len",
         help="Tokens per sequence [default: by budget, 4,096 for a given model].",
-        rich_help_panel=_RUN,
+        rich_help_panel=RUN,
     ),
 ]
 Batch = Annotated[
     int | None,
-    typer.Option("--batch", help="Sequences per step [default: from the batch law].", rich_help_panel=_RUN),
+    typer.Option("--batch", help="Sequences per step [default: from the batch law].", rich_help_panel=RUN),
 ]
 PrecisionName = Annotated[
     str | None,
     typer.Option(
-        "--precision", help="bf16, fp16, fp8 or fp32 [default: the device's].", rich_help_panel=_RUN
+        "--precision",
+        help="bf16, fp16, fp8, nvfp4, fp32, or auto to search them [default: the device's].",
+        rich_help_panel=RUN,
     ),
 ]
 LawName = Annotated[
-    str | None, typer.Option("--law", help="Loss law [default: the shape-aware one].", rich_help_panel=_RUN)
+    str | None, typer.Option("--law", help="Loss law [default: the shape-aware one].", rich_help_panel=RUN)
 ]
 
 FrameworkName = Annotated[
@@ -50,7 +52,7 @@ FrameworkName = Annotated[
     typer.Option(
         "--framework",
         help="Whose overheads a step carries [default: megatron-core; kernels for none].",
-        rich_help_panel=_RUN,
+        rich_help_panel=RUN,
     ),
 ]
 

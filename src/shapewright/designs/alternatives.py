@@ -27,14 +27,17 @@ def _candidate(ranking: Ranking, index: int) -> Candidate:
     mixer, channel = shape.blocks[0].mixer, shape.blocks[0].channel
     cluster = arm.workload.cluster
     peak = cluster.num_devices * cluster.accelerator.peak(arm.workload.precision.matmul_format)
+    params, active = float(ranking.params[index]), float(ranking.active_params[index])
     return Candidate(
-        summary=_summary(ranking, index),
+        summary=summary(ranking, index),
+        family=arm.family,
         width=int(shape.hidden_size),
         depth=int(shape.num_layers),
         heads=int(mixer.heads),
         kv_heads=int(mixer.kv_heads),
         ffn_size=int(channel.ffn_size),
-        params=float(ranking.params[index]),
+        params=params,
+        active_params=active if active != params else None,
         plan=ranking.plan(index).describe(),
         tokens=float(ranking.tokens[index]),
         step_time_s=float(ranking.step_time[index]),
@@ -45,12 +48,15 @@ def _candidate(ranking: Ranking, index: int) -> Candidate:
     )
 
 
-def _summary(ranking: Ranking, index: int) -> str:
-    """Width x depth, and the number format where several were searched."""
+def summary(ranking: Ranking, index: int) -> str:
+    """Width x depth, and the family and number format where several were searched."""
     arm, row = ranking.place(index)
-    name = arm.candidates.shape(row).name
-    formats = {a.workload.precision.name for a in ranking.arms}
-    return name if len(formats) == 1 else f"{name} {arm.workload.precision.name}"
+    words = [arm.candidates.shape(row).name]
+    if arm.family != "dense":
+        words.append(arm.family)
+    if len({a.workload.precision.name for a in ranking.arms}) > 1:
+        words.append(arm.workload.precision.name)
+    return " ".join(words)
 
 
 def candidates(ranking: Ranking) -> tuple[Candidate, ...]:
@@ -78,7 +84,7 @@ def reasons(ranking: Ranking) -> tuple[Reason, ...]:
                 topic="ties",
                 loss_change=float(ranking.loss[small] - ranking.loss[ranking.best]),
                 text=f"{tied.size:,} shapes are within {ranking.tie_width:.3f} of the lowest loss: the law cannot "
-                f"tell them apart. The smallest is {_summary(ranking, small)}, "
+                f"tell them apart. The smallest is {summary(ranking, small)}, "
                 f"{format_count(float(ranking.params[small]))} parameters, loss "
                 f"{ranking.loss[small] - ranking.loss[ranking.best]:+.4f}",
             )

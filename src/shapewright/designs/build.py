@@ -18,11 +18,14 @@ from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan, check_plan, default_plan, enumerate_plans
+from shapewright.scaling.experts import SHARE, SHARE_SD
 from shapewright.scaling.law import Law, default_law, load_law
+from shapewright.scaling.mixers import PRIORS
 from shapewright.scaling.recipe import batch_tokens
+from shapewright.search.arm import memory_limit
 from shapewright.search.budget import UNITS, Budget
 from shapewright.search.guess import USUAL_SEQ_LEN, round_batch
-from shapewright.search.joint import Options, memory_limit, rank, workload_for
+from shapewright.search.joint import Options, rank, workload_for
 from shapewright.search.lattice import single
 from shapewright.search.learning import learned_loss, mixer_shares
 from shapewright.search.ranking import Ranking
@@ -214,6 +217,8 @@ def _constraints(options: Options) -> tuple[str, ...]:
     for name in ("seq_len", "vocab_size", "tied_embeddings", "precision", "framework", "law", "global_batch"):
         if getattr(options, name) is not None:
             rows.append(f"{name} = {getattr(options, name)}")
+    if options.family != "dense":
+        rows.append(f"search = {options.family}")
     return tuple(rows)
 
 
@@ -251,13 +256,40 @@ def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> t
         Assumption(
             name="candidates",
             kind="assumed",
-            source="search.lattice",
-            text=f"dense decoders, SwiGLU, grouped-query attention; {ranking.num_shapes:,} "
-            f"candidates in {' and '.join(arm.workload.precision.name for arm in ranking.arms)} x "
-            f"{len(ranking.arms[0].sweep.plans):,} plans, all priced or rejected by a rule",
+            source="search.lattice, search.families",
+            text=f"{_searched(ranking)}; {ranking.num_shapes:,} shapes, {ranking.num_pairs:,} (shape, plan) pairs, all "
+            "priced, rejected by a rule or left out by a bound (gap 0)",
         )
     )
+    arm = ranking.arm_of(ranking.best)
+    rows += [
+        Assumption(
+            name=f"loss of {name}",
+            text=f"{PRIORS[name].shift:+.1%} ({PRIORS[name].low:+.1%} to {PRIORS[name].high:+.1%}) at equal size and "
+            f"tokens, on {share:.0%} of the layers",
+            kind=PRIORS[name].kind,
+            source=PRIORS[name].evidence,
+        )
+        for name, share in mixer_shares(arm.candidates.layers).items()
+        if name != "attention"
+    ]
+    if ranking.params[ranking.best] > ranking.active_params[ranking.best]:
+        rows.append(
+            Assumption(
+                name="loss of experts",
+                text=f"as a dense model of active x (total/active)^{SHARE:g} parameters, power +-{SHARE_SD:g}",
+                kind="fitted",
+                source="law steplaw (scaling.experts)",
+            )
+        )
     return tuple(rows)
+
+
+def _searched(ranking: Ranking) -> str:
+    names = list(dict.fromkeys(arm.family for arm in ranking.arms))
+    formats = list(dict.fromkeys(arm.workload.precision.name for arm in ranking.arms))
+    what = "dense decoders" if names == ["dense"] else f"decoders ({'; '.join(names)})"
+    return f"{what}, SwiGLU, grouped-query attention, in {' and '.join(formats)}"
 
 
 def loss_change_of(shape: Shape, law: Law, tokens: float, precision: str):

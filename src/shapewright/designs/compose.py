@@ -43,7 +43,7 @@ from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan
 from shapewright.scaling.law import Law
 from shapewright.scaling.recipe import Recipe, default_recipe_law, recipe
-from shapewright.search.joint import MEMORY_HEADROOM
+from shapewright.search.arm import MEMORY_HEADROOM
 from shapewright.units import format_quantity
 
 FEW_TOKENS = 1024

@@ -139,6 +139,7 @@ class Candidate:
     """A runner-up: another shape with its best plan."""
 
     summary: str
+    """Width x depth, with the family and the number format where several were searched."""
     width: int
     depth: int
     heads: int
@@ -154,6 +155,10 @@ class Candidate:
     """True where the difference to the choice is inside the uncertainty."""
     pareto: bool
     """True where no candidate has both lower loss and less time per token."""
+    family: str = "dense"
+    """What it is beside its sizes: ``dense``, a number of experts, a pattern of mixers (search.families)."""
+    active_params: float | None = None
+    """Parameters that one token passes through; None where all do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

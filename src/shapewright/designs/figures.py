@@ -10,7 +10,7 @@ from shapewright.evidence import Figure, Kind
 from shapewright.plan.framework import regime
 from shapewright.plan.pairs import Workload
 from shapewright.scaling.law import Law
-from shapewright.search.joint import memory_limit
+from shapewright.search.arm import memory_limit
 from shapewright.search.learning import learned_loss, mixer_shares
 
 COMPOSITION_SPREAD = 0.12

@@ -8,7 +8,7 @@ batch of its own answer until that stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,12 +18,13 @@ from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.framework import default_framework, find_framework
 from shapewright.plan.pairs import Workload
-from shapewright.plan.parallel import Plan, enumerate_plans
-from shapewright.plan.power import cluster_power
 from shapewright.plan.precision import PRECISIONS, Precision, default_precision, find_precision
-from shapewright.scaling.law import Law, default_law, load_law
+from shapewright.scaling.law import default_law, load_law
 from shapewright.scaling.recipe import batch_tokens, default_recipe_law
-from shapewright.search.budget import Budget, tokens_bought
+from shapewright.search.arm import Job, memory_limit, price_arm, scout
+from shapewright.search.budget import Budget
+from shapewright.search.engine import run_tasks
+from shapewright.search.families import Family, families
 from shapewright.search.guess import (
     USUAL_SEQ_LEN,
     best_size,
@@ -32,16 +33,9 @@ from shapewright.search.guess import (
     guess_flops,
     round_batch,
 )
-from shapewright.search.lattice import Candidates, dense_lattice
-from shapewright.search.learning import learned_loss, mixer_shares
-from shapewright.search.ranking import Arm, Ranking
-from shapewright.search.sweep import sweep_plans
+from shapewright.search.ranking import Ranking
 from shapewright.units import format_count, format_quantity
 
-SIZE_WINDOW = 10.0
-"""Shapes from the guessed best size divided by this to times this are laid out."""
-MEMORY_HEADROOM = 0.05
-"""Share of the device memory that a design leaves free (kind: assumed)."""
 MAX_ROUNDS = 4
 AUTO = "auto"
 """A number format that the search chooses."""
@@ -66,6 +60,10 @@ class Options:
     """Pins of the lattice: width, depth, heads, kv_heads, head_dim, ffn_size."""
     plan: Mapping[str, int] = field(default_factory=dict)
     """Pins of the plan."""
+    family: str = "dense"
+    """What to lay out: ``dense``, ``moe``, ``hybrid``, ``all``, or one family (``families.FAMILIES``)."""
+    engine: str = "local"
+    """Where arms are priced: ``local`` or ``ray``; the answer is the same."""
 
 
 def search_precisions(cluster: Cluster, options: Options) -> tuple[Precision, ...]:
@@ -114,13 +112,6 @@ def workload_for(cluster: Cluster, options: Options) -> Workload:
     )
 
 
-def memory_limit(workload: Workload) -> float:
-    """Bytes of a device that a design may use."""
-    capacity = workload.cluster.accelerator.memory_capacity
-    assert capacity is not None
-    return capacity.value * (1 - MEMORY_HEADROOM)
-
-
 def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
     """Rank every aligned shape by the loss that the budget buys.
 
@@ -130,91 +121,58 @@ def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
     workload = workload_for(cluster, options)
     flops = guess_flops(budget, workload)
     workload = replace(workload, seq_len=options.seq_len or default_seq_len(flops))
-    workloads = [replace(workload, precision=p) for p in search_precisions(cluster, options)]
     vocab = options.vocab_size or default_vocab(flops)
     law = load_law(options.law) if options.law else default_law(flops=flops, vocab_size=vocab)
     batch_law, _ = default_recipe_law(law)
     centre = best_size(law, flops)
-    plans = enumerate_plans(cluster, seq_len=workload.seq_len, fixed=dict(options.plan))
-    tokens_guess, batch = flops / (6 * centre), 0
-    ranking: Ranking | None = None
-    for _ in range(MAX_ROUNDS):
-        wanted = options.global_batch or round_batch(
-            float(batch_tokens(tokens=tokens_guess, law=batch_law)) / workload.seq_len, cluster
-        )
-        if ranking is not None and wanted == batch:
-            break
-        batch = wanted
-        candidates = _lay_out(workload, options, centre, vocab)
-        arms = tuple(_arm(item, law, budget, candidates, plans, batch) for item in workloads)
-        ranking = Ranking(law=law, arms=arms, global_batch=batch)
-        if not ranking.order.size:
-            raise _infeasible(ranking)
-        tokens_guess = float(ranking.tokens[ranking.best])
-        centre = float(ranking.params[ranking.best])
+    kinds, formats = families(options.family), search_precisions(cluster, options)
+    tokens, ranking = flops / (6 * centre), None
+    # The plain family first: it is quick, finds the batch, and bounds what the others must reach.
+    for chosen in [kinds[:1], kinds] if len(kinds) > 1 else [kinds]:
+        batch = 0
+        for _ in range(MAX_ROUNDS if len(chosen) == 1 else 2):
+            wanted = options.global_batch or round_batch(
+                float(batch_tokens(tokens=tokens, law=batch_law)) / workload.seq_len, cluster
+            )
+            if wanted == batch:
+                break
+            batch = wanted
+            job = Job(
+                workload=workload, law=law, budget=budget, batch=batch, centre=centre, vocab=vocab,
+                tied=options.tied_embeddings if options.tied_embeddings is not None else centre < 1e9,
+                shape=options.shape, plan=options.plan,
+            )  # fmt: skip
+            ranking = _rank_once(job, chosen, formats, options.engine)
+            tokens = float(ranking.tokens[ranking.best])
+            centre = float(ranking.active_params[ranking.best])
     assert ranking is not None
     return ranking
 
 
-def _lay_out(workload: Workload, options: Options, centre: float, vocab: int) -> Candidates:
-    # A pinned width says what size is wanted; otherwise the law's best size does.
-    window = np.inf if "width" in options.shape else SIZE_WINDOW
-    tied = options.tied_embeddings if options.tied_embeddings is not None else centre < 1e9
-    candidates = dense_lattice(
-        workload.cluster.accelerator,
-        min_params=centre / window,
-        max_params=centre * window,
-        vocab_size=vocab,
-        tied_embeddings=tied,
-        fixed=dict(options.shape),
-    )
-    if not candidates.layer.size:
+def _rank_once(job: Job, kinds: Sequence[Family], formats: Sequence[Precision], engine: str) -> Ranking:
+    jobs = [
+        replace(job, family=family, workload=replace(job.workload, precision=number_format))
+        for family in kinds
+        for number_format in formats
+    ]
+    plain = [item for item in jobs if item.exhaustive]
+    arms = run_tasks(engine, price_arm, plain)
+    losses = [float(np.min(arm.loss, initial=np.inf)) for arm in arms]
+    bounded = [item for item in jobs if not item.exhaustive]
+    known = min(losses, default=np.inf)
+    bar = min([known, *run_tasks(engine, scout, [replace(item, bar=known) for item in bounded])])
+    arms += run_tasks(engine, price_arm, [replace(item, bar=bar) for item in bounded])
+    ranking = Ranking(law=job.law, arms=tuple(arms), global_batch=job.batch)
+    if not ranking.num_shapes:
         raise InfeasibleError(
             "no shape satisfies the constraints",
-            f"fixed: {dict(options.shape)}; sizes from {format_count(centre / window)} to "
-            f"{format_count(centre * window)} parameters",
+            f"fixed: {dict(job.shape)}; sizes from {format_count(job.centre / job.window)} to "
+            f"{format_count(job.centre * job.window)} parameters",
             "free one of them, or fix the width too",
         )
-    return candidates
-
-
-def _arm(
-    workload: Workload, law: Law, budget: Budget, candidates: Candidates, plans: Plan, batch: int
-) -> Arm:
-    """Price every pair of one family in one number format, and ask the law what each learns."""
-    cluster, batch_size = workload.cluster, batch * workload.seq_len
-    sweep = sweep_plans(candidates, plans, workload, global_batch=batch, memory_limit=memory_limit(workload))
-    found = sweep.best >= 0
-    power = cluster_power(cluster)
-    bought = tokens_bought(
-        budget,
-        cluster,
-        step_time=sweep.step_time,
-        batch_tokens=np.asarray(batch_size, float),
-        flops_per_token=sweep.model_flops / batch_size,
-        power=np.asarray(power.value if power else np.inf),
-    )
-    tokens = np.where(found, bought, 0.0)
-    prediction = learned_loss(
-        law,
-        params=candidates.params,
-        active_params=candidates.active_params,
-        embedding_params=candidates.embedding_params,
-        tokens=np.maximum(tokens, 1.0),
-        width=candidates.column(candidates.layers.hidden_size),
-        depth=candidates.depth,
-        shares=mixer_shares(candidates.layers),
-        precision=workload.precision.name,
-    )
-    return Arm(
-        family="dense",
-        workload=workload,
-        candidates=candidates,
-        sweep=sweep,
-        tokens=tokens,
-        prediction=prediction,
-        loss=np.where(found & (tokens >= batch_size), prediction.loss, np.inf),
-    )
+    if not ranking.order.size:
+        raise _infeasible(ranking)
+    return ranking
 
 
 def _infeasible(ranking: Ranking) -> InfeasibleError:

@@ -8,6 +8,7 @@ apart), so the lattice covers every size within a few per cent. What it leaves o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.architecture.graph import num_active_params, num_embedding_params, num_params
-from shapewright.architecture.shape import Block, DenseFFN, SelfAttention, Shape
+from shapewright.architecture.shape import Shape
 from shapewright.errors import UsageError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.plan.pairs import average_layer
+from shapewright.scaling.experts import MEASURED_RATIO
+from shapewright.search.families import FAMILIES, Family, Heads, blocks_of, fits
 
 Array = NDArray[Any]
 
@@ -32,6 +35,41 @@ FEWEST_HEADS = 4
 """Heads of a model from 64 wide up; narrower ones have two. On bytes one head of 40 costs 40x3 1.9 % of loss against
 five of 8, and at 32x4 two heads of 16 are .4 % better than one of 32 and 1.1 % better than four of 8
 (benchmarks/LOG.md); no published language model from 128 wide up has fewer than four."""
+DEPTHS = (
+    *(
+        2,
+        3,
+        4,
+        5,
+        6,
+        8,
+        10,
+        12,
+        14,
+        16,
+        18,
+        20,
+        22,
+        24,
+        28,
+        32,
+        36,
+        40,
+        44,
+        48,
+        54,
+        60,
+        64,
+        72,
+        80,
+        88,
+        96,
+        112,
+        128,
+    ),
+    *(144, 160),
+)
+"""Depths with many divisors, about 12 % apart: pipelines and people like them."""
 ASPECT = (8.0, 512.0)
 """Smallest and largest width over depth considered. Gemstones measured 3.2 to 600."""
 
@@ -52,6 +90,17 @@ class Candidates:
     """(S,) parameters that one token passes through."""
     embedding_params: Array
     """(S,)"""
+
+    def take(self, rows: Array) -> Candidates:
+        """The candidates at ``rows``, of the same table of layers."""
+        return replace(
+            self,
+            layer=self.layer[rows],
+            depth=self.depth[rows],
+            params=self.params[rows],
+            active_params=self.active_params[rows],
+            embedding_params=self.embedding_params[rows],
+        )
 
     def column(self, values: Any) -> Array:
         """(S,) A size of the layers at every shape."""
@@ -113,30 +162,74 @@ def _aligned(value: float, unit: int) -> int:
     return max(round(value / unit), 1) * unit
 
 
-def dense_lattice(
+def lattice(
     accelerator: Accelerator,
+    family: Family = FAMILIES["dense"],
     *,
     min_params: float,
     max_params: float,
     vocab_size: int,
     tied_embeddings: bool,
-    fixed: dict[str, int] | None = None,
+    fixed: Mapping[str, int] | None = None,
 ) -> Candidates:
-    """Every aligned dense Transformer between two sizes.
+    """Every aligned shape of a family between two sizes (active parameters).
 
-    ``fixed`` pins ``width``, ``depth``, ``heads``, ``kv_heads``, ``head_dim`` or ``ffn_size``.
+    ``fixed`` pins ``width``, ``depth``, ``heads``, ``kv_heads``, ``head_dim`` or ``ffn_size`` (the width that a token
+    passes through: all its experts together in a mixture).
     """
     fixed = fixed or {}
-    rows: dict[tuple[int, int, int, int, int], None] = {}
-    widths: dict[int, None] = {}
+    at = _layer_table(accelerator, _widths(accelerator, min_params, max_params, fixed), fixed)
+    keep = fits(family, at)
+    at = Heads(**{f.name: getattr(at, f.name)[keep] for f in fields(Heads)})
+    layers = Shape(
+        name="lattice",
+        vocab_size=vocab_size,
+        hidden_size=at.width,
+        tied_embeddings=tied_embeddings,
+        blocks=blocks_of(family, at),
+    )
+    depths = np.array([fixed["depth"]] if "depth" in fixed else [d for d in DEPTHS if d % family.period == 0])
+    if "depth" in fixed and fixed["depth"] % family.period:
+        depths = depths[:0]
+    full = at.width.shape
+    embeddings = np.broadcast_to(num_embedding_params(layers), full)
+
+    def whole(count: Any) -> Array:
+        one_layer = np.broadcast_to(count, full) - embeddings - at.width
+        return one_layer * depths[None, :] + embeddings + at.width
+
+    params, active = whole(num_params(layers)), whole(num_active_params(layers))
+    aspect = at.width / depths[None, :]
+    wanted = (active >= min_params) & (active <= max_params) & (params <= MEASURED_RATIO * active)
+    if "width" not in fixed and "depth" not in fixed:
+        wanted &= (aspect >= ASPECT[0]) & (aspect <= ASPECT[1])
+    layer, column = np.nonzero(wanted)
+    return Candidates(
+        layers=layers,
+        layer=layer,
+        depth=depths[column],
+        params=params[wanted],
+        active_params=active[wanted],
+        embedding_params=embeddings[layer, 0],
+    )
+
+
+def _widths(
+    accelerator: Accelerator, min_params: float, max_params: float, fixed: Mapping[str, int]
+) -> list[int]:
     if "width" in fixed:
-        widths[fixed["width"]] = None
-    else:
-        # 12 width^2 depth parameters: the narrowest and widest that the aspect limits allow.
-        low, high = ((ASPECT[0] * min_params / 12) ** (1 / 3), (ASPECT[1] * max_params / 12) ** (1 / 3))
-        for value in _geometric(max(low, 32), high, 1.08):
-            unit = FOUR_HEADS if value >= WIDE else granularity(accelerator, int(value))
-            widths[_aligned(value, unit)] = None
+        return [fixed["width"]]
+    # 12 width^2 depth parameters: the narrowest and widest that the aspect limits allow.
+    low, high = ((ASPECT[0] * min_params / 12) ** (1 / 3), (ASPECT[1] * max_params / 12) ** (1 / 3))
+    widths: dict[int, None] = {}
+    for value in _geometric(max(low, 32), high, 1.08):
+        unit = FOUR_HEADS if value >= WIDE else granularity(accelerator, int(value))
+        widths[_aligned(value, unit)] = None
+    return list(widths)
+
+
+def _layer_table(accelerator: Accelerator, widths: list[int], fixed: Mapping[str, int]) -> Heads:
+    rows: dict[tuple[int, int, int, int, int], None] = {}
     for width in widths:
         unit = granularity(accelerator, width)
         for head_dim in _head_dims(width, fixed):
@@ -153,43 +246,12 @@ def dense_lattice(
                 rows[(width, heads, kv_heads, head_dim, ffn_size)] = None
     if not rows:
         raise UsageError(
-            f"shape (={fixed}) is no shape",
+            f"shape (={dict(fixed)}) is no shape",
             "heads must divide the width and kv_heads the heads",
             "free one of --width, --heads, --kv-heads, --head-dim",
         )
-    width, heads, kv_heads, head_dim, ffn = (
-        np.array(c, dtype=np.int64)[:, None] for c in zip(*rows, strict=True)
-    )
-    layers = Shape(
-        name="lattice",
-        vocab_size=vocab_size,
-        hidden_size=width,
-        tied_embeddings=tied_embeddings,
-        blocks=(
-            Block(
-                mixer=SelfAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim),
-                channel=DenseFFN(ffn_size=ffn),
-                count=1,
-            ),
-        ),
-    )
-    depths = np.array([fixed["depth"]] if "depth" in fixed else _depths())
-    embeddings = np.broadcast_to(num_embedding_params(layers), width.shape)
-    one_layer = np.broadcast_to(num_params(layers), width.shape) - embeddings - width
-    params = one_layer * depths[None, :] + embeddings + width
-    aspect = width / depths[None, :]
-    keep = (params >= min_params) & (params <= max_params)
-    if "width" not in fixed and "depth" not in fixed:
-        keep &= (aspect >= ASPECT[0]) & (aspect <= ASPECT[1])
-    layer, column = np.nonzero(keep)
-    return Candidates(
-        layers=layers,
-        layer=layer,
-        depth=depths[column],
-        params=params[keep],
-        active_params=params[keep],
-        embedding_params=embeddings[layer, 0],
-    )
+    columns = (np.array(c, dtype=np.int64)[:, None] for c in zip(*rows, strict=True))
+    return Heads(**dict(zip((f.name for f in fields(Heads)), columns, strict=True)))
 
 
 def default_kv_heads(heads: int) -> int:
@@ -202,7 +264,7 @@ def default_kv_heads(heads: int) -> int:
     return next((kv for kv in (8, 4) if heads % kv == 0), heads)
 
 
-def _head_dims(width: int, fixed: dict[str, int]) -> list[int]:
+def _head_dims(width: int, fixed: Mapping[str, int]) -> list[int]:
     if "head_dim" in fixed:
         return [fixed["head_dim"]]
     if "heads" in fixed:
@@ -221,38 +283,3 @@ def _head_dims(width: int, fixed: dict[str, int]) -> list[int]:
         few = FEWEST_HEADS if width >= 64 else 2
         dims = [d for d in (64, 32, 16, 8) if d <= width // few and width % d == 0][:1]
     return dims if "width" not in fixed or dims else [d for d in (128, 64, 32, 16, 8) if width % d == 0][:1]
-
-
-def _depths() -> list[int]:
-    """Depths with many divisors, about 12 % apart: pipelines and people like them."""
-    return [
-        2,
-        3,
-        4,
-        5,
-        6,
-        8,
-        10,
-        12,
-        14,
-        16,
-        18,
-        20,
-        22,
-        24,
-        28,
-        32,
-        36,
-        40,
-        44,
-        48,
-        54,
-        60,
-        64,
-        72,
-        80,
-        88,
-        96,
-        112,
-        128,
-    ]

@@ -122,7 +122,7 @@ class Ranking:
     @cached_property
     def tie_width(self) -> float:
         """Differences of predicted loss below this are ties."""
-        return float(self.loss[self.best]) * self.law.residual_sd * float(np.sqrt(2.0))
+        return tie_width(float(self.loss[self.best]), self.law)
 
     @cached_property
     def ties(self) -> Array:
@@ -151,6 +151,11 @@ class Ranking:
         for arm in self.arms:
             counts.update(arm.sweep.rejected)
         return dict(counts)
+
+
+def tie_width(loss: float, law: Law) -> float:
+    """Differences of predicted loss below this are ties: the scatter of two shapes around one law."""
+    return loss * law.residual_sd * float(np.sqrt(2.0))
 
 
 def front(first: Array, second: Array) -> Array:

@@ -29,7 +29,8 @@ from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import RECOMPUTE, Plan
 from shapewright.scaling.protocol_gemstones import GEMSTONES_SEQ_LEN
-from shapewright.search.joint import Options, memory_limit, workload_for
+from shapewright.search.arm import memory_limit
+from shapewright.search.joint import Options, workload_for
 from shapewright.validation.gemstones import FITTED_SHAPES, Setup, gemstone
 
 DEVICES_PER_NODE = 4

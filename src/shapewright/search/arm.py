@@ -1,0 +1,193 @@
+"""One arm of a search: a family of shapes in one number format, every plan priced, every loss predicted.
+
+Decisions: full attention with dense layers is priced exhaustively. The other families are bounded by a loss that some
+candidate is known to reach: a shape that would miss it by more than a tie even at its least step time (:mod:`bound`),
+and a plan under which no shape would come near it, are left out and counted, so the choice and its ties are those of
+the exhaustive search (a gap of zero).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapewright.plan.pairs import LocalCosts, Workload, price_local
+from shapewright.plan.parallel import Plan, enumerate_plans
+from shapewright.plan.power import cluster_power
+from shapewright.scaling.law import Law, LossPrediction
+from shapewright.search.bound import Bound, floor_of, slowest_useful
+from shapewright.search.budget import Budget, tokens_bought
+from shapewright.search.families import FAMILIES, Family
+from shapewright.search.lattice import Candidates, lattice
+from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.ranking import Arm, tie_width
+from shapewright.search.sweep import BOUNDED, Sweep, sweep_plans
+
+Array = NDArray[Any]
+
+SIZE_WINDOW, BOUNDED_WINDOW = 10.0, 4.0
+"""Shapes from the guessed best size divided by this to times this are laid out; around the plain family's best size,
+which is known by then, the bounded families need less."""
+MEMORY_HEADROOM = 0.05
+"""Share of the device memory that a design leaves free (kind: assumed)."""
+SCOUTS = 12
+"""Shapes of a bounded family, the most promising by the bound, that are priced first to find the bar."""
+
+
+def memory_limit(workload: Workload) -> float:
+    """Bytes of a device that a design may use."""
+    capacity = workload.cluster.accelerator.memory_capacity
+    assert capacity is not None
+    return capacity.value * (1 - MEMORY_HEADROOM)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What one arm is to price."""
+
+    workload: Workload
+    law: Law
+    budget: Budget
+    batch: int
+    """Sequences per step."""
+    centre: float
+    """Size around which shapes are laid out (active parameters)."""
+    vocab: int
+    tied: bool
+    shape: Mapping[str, int]
+    """Pins of the lattice."""
+    plan: Mapping[str, int]
+    """Pins of the plan."""
+    family: Family = FAMILIES["dense"]
+    bar: float = float("inf")
+    """Best loss known so far."""
+
+    @property
+    def exhaustive(self) -> bool:
+        """Every shape is priced."""
+        return self.family.name == "dense"
+
+    @property
+    def window(self) -> float:
+        """Factor around ``centre``. A pinned width says what size is wanted; otherwise the law's best size does."""
+        if "width" in self.shape:
+            return np.inf
+        return SIZE_WINDOW if self.exhaustive or not np.isfinite(self.bar) else BOUNDED_WINDOW
+
+
+def price_arm(job: Job) -> Arm:
+    """Price every pair of the arm that can matter, and ask the law what each shape learns."""
+    candidates, plans, local = _table(job)
+    if job.exhaustive or not candidates.layer.size:
+        return learn(job, candidates, _sweep(job, candidates, plans, local))
+    floor = floor_of(candidates, plans, local, job.workload, global_batch=job.batch)
+    bar = job.bar + tie_width(job.bar, job.law)
+    useful = slowest_useful(
+        lambda step: _losses(job, candidates, _tokens(job, candidates, step)).loss, floor.least, bar
+    )
+    kept = np.flatnonzero(useful > 0)
+    bound = Bound(floor=floor.take(kept), most=useful[kept])
+    arm = learn(job, candidates.take(kept), _sweep(job, candidates.take(kept), plans, local, bound))
+    left_out = (candidates.layer.size - kept.size) * len(plans)
+    rejected = {**arm.sweep.rejected, BOUNDED: arm.sweep.rejected.get(BOUNDED, 0) + left_out}
+    return replace(
+        arm,
+        sweep=replace(
+            arm.sweep,
+            rejected={rule: count for rule, count in rejected.items() if count},
+            num_pairs=candidates.layer.size * len(plans),
+        ),
+    )
+
+
+def scout(job: Job) -> float:
+    """A loss that the arm reaches for certain: the best of its most promising shapes."""
+    candidates, plans, local = _table(job)
+    if not candidates.layer.size:
+        return float("inf")
+    floor = floor_of(candidates, plans, local, job.workload, global_batch=job.batch)
+    best_case = _losses(job, candidates, _tokens(job, candidates, floor.least)).loss
+    rows = np.argsort(best_case, kind="stable")[:SCOUTS]
+    few, bound = candidates.take(rows), Bound(floor=floor.take(rows), most=np.full(rows.size, np.inf))
+    return float(np.min(learn(job, few, _sweep(job, few, plans, local, bound)).loss))
+
+
+def _table(job: Job) -> tuple[Candidates, Plan, LocalCosts]:
+    workload = job.workload
+    candidates = lattice(
+        workload.cluster.accelerator,
+        job.family,
+        min_params=job.centre / job.window,
+        max_params=job.centre * job.window,
+        vocab_size=job.vocab,
+        tied_embeddings=job.tied,
+        fixed=job.shape,
+    )
+    plans = enumerate_plans(
+        workload.cluster, seq_len=workload.seq_len, experts=job.family.experts, fixed=dict(job.plan)
+    )
+    return candidates, plans, price_local(candidates.layers, plans, workload)
+
+
+def _sweep(
+    job: Job, candidates: Candidates, plans: Plan, local: LocalCosts, bound: Bound | None = None
+) -> Sweep:
+    return sweep_plans(
+        candidates,
+        plans,
+        job.workload,
+        global_batch=job.batch,
+        memory_limit=memory_limit(job.workload),
+        local=local,
+        bound=bound,
+    )
+
+
+def learn(job: Job, candidates: Candidates, sweep: Sweep) -> Arm:
+    """The tokens that the budget buys each candidate under its fastest plan, and what it learns from them."""
+    found = sweep.best >= 0
+    tokens = np.where(found, _tokens(job, candidates, sweep.step_time, sweep.model_flops), 0.0)
+    prediction = _losses(job, candidates, tokens)
+    enough = tokens >= job.batch * job.workload.seq_len
+    return Arm(
+        family=job.family.name,
+        workload=job.workload,
+        candidates=candidates,
+        sweep=sweep,
+        tokens=tokens,
+        prediction=prediction,
+        loss=np.where(found & enough, prediction.loss, np.inf),
+    )
+
+
+def _tokens(job: Job, candidates: Candidates, step_time: Array, model_flops: Array | None = None) -> Array:
+    """Tokens that the budget buys; without ``model_flops`` at least 6 FLOP per active inner parameter and token."""
+    batch_size = float(job.batch * job.workload.seq_len)
+    power = cluster_power(job.workload.cluster)
+    least = 6.0 * (candidates.active_params - candidates.embedding_params)
+    return tokens_bought(
+        job.budget,
+        job.workload.cluster,
+        step_time=step_time,
+        batch_tokens=np.asarray(batch_size),
+        flops_per_token=least if model_flops is None else model_flops / batch_size,
+        power=np.asarray(power.value if power else np.inf),
+    )
+
+
+def _losses(job: Job, candidates: Candidates, tokens: Array) -> LossPrediction:
+    return learned_loss(
+        job.law,
+        params=candidates.params,
+        active_params=candidates.active_params,
+        embedding_params=candidates.embedding_params,
+        tokens=np.maximum(tokens, 1.0),
+        width=candidates.column(candidates.layers.hidden_size),
+        depth=candidates.depth,
+        shares=mixer_shares(candidates.layers),
+        precision=job.workload.precision.name,
+    )

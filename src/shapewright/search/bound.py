@@ -1,0 +1,103 @@
+"""The least time a step can take: what lets a search leave shapes and plans out without pricing them.
+
+Decisions: the bound keeps what a layer costs under each local split (kernels and the collectives inside the layer), the
+forward pass that full recompute repeats, and the idle slots of a pipeline; it drops what a plan can only add: exposed
+data parallelism, the optimizer, selective recompute, sends, and the uneven first and last stage. No plan is faster. A
+shape whose loss would be too high even so cannot win, nor can a plan that is slower than one already priced; leaving
+them out changes no choice and no tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapewright.plan.pairs import LocalCosts, Workload
+from shapewright.plan.parallel import RECOMPUTE, Plan
+from shapewright.search.lattice import Candidates
+
+Array = NDArray[Any]
+FULL = RECOMPUTE.index("full")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Floor:
+    """What a step of each shape takes at least under each local split [s]; (S, L) arrays."""
+
+    layers: Array
+    """Forward and backward passes of the layers, spread evenly over all devices."""
+    forward: Array
+    """The forward part of it."""
+    ends: Array
+    """Embedding and head."""
+
+    @property
+    def least(self) -> Array:
+        """(S,) Least step of each shape under any plan [s]."""
+        return np.min(self.layers + self.ends, axis=1)
+
+    def take(self, rows: Array) -> Floor:
+        """The floor of some of the shapes."""
+        return Floor(layers=self.layers[rows], forward=self.forward[rows], ends=self.ends[rows])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bound:
+    """What a sweep may leave out."""
+
+    floor: Floor
+    most: Array
+    """(S,) longest step of each shape that still matters [s]."""
+
+    def least_of(self, shapes: Array, plans: Plan, splits: Array, *, global_batch: int) -> Array:
+        """(S, P) Least step of each pair; ``splits`` is each plan's place in the floor [s]."""
+        pipelined = np.asarray(plans.pp) > 1
+        micro_batches = global_batch / (np.asarray(plans.dp, float) * plans.micro_batch)
+        idle = 1.0 + (np.asarray(plans.pp, float) - 1.0) / (plans.vpp * micro_batches)
+        at = np.ix_(shapes, splits)
+        again = self.floor.forward[at] * (np.asarray(plans.recompute) == FULL)
+        # In a pipeline the first and the last stage need not be the ones that pace it.
+        return (self.floor.layers[at] + again) * idle + self.floor.ends[at] * ~pipelined
+
+    def useful(self, shapes: Array, plans: Plan, splits: Array, best: Array, *, global_batch: int) -> Array:
+        """(P,) Plans that may be faster than ``best`` (S,) for one of ``shapes``, and matter."""
+        limit = np.minimum(self.most[shapes], best[shapes])
+        faster = self.least_of(shapes, plans, splits, global_batch=global_batch) < limit[:, None]
+        return np.asarray(np.any(faster, axis=0))
+
+
+def floor_of(
+    candidates: Candidates, plans: Plan, local: LocalCosts, workload: Workload, *, global_batch: int
+) -> Floor:
+    """The floor of a table of shapes."""
+    _, first = np.unique(local.split_of_plan, return_index=True)
+    split = plans.take(first)
+    # Devices that one micro-batch keeps busy, per sequence of it; stages share the layers between them.
+    share = np.asarray(split.tp, float) * split.cp / np.asarray(split.micro_batch, float)
+    share = share * global_batch / workload.cluster.num_devices
+    layer, embedding, head = local.costs.layer, local.costs.embedding, local.costs.head
+    at, depth = candidates.layer, candidates.depth[:, None]
+    ends = (embedding.forward + embedding.backward + head.forward + head.backward) * share
+    return Floor(
+        layers=depth * ((layer.forward + layer.backward) * share)[at],
+        forward=depth * (layer.forward * share)[at],
+        ends=ends[at],
+    )
+
+
+def slowest_useful(loss_at: Callable[[Array], Array], fastest: Array, bar: float) -> Array:
+    """(S,) Longest step with which each shape still reaches the loss ``bar``; 0 where not even ``fastest`` does.
+
+    ``loss_at`` is the loss at a step time, which more time per step can only raise; bisection to a thousandth, from
+    above, so that nothing that reaches the bar is lost.
+    """
+    low, high = fastest, fastest * 64.0
+    for _ in range(16):
+        middle = np.sqrt(low * high)
+        reaches = loss_at(middle) <= bar
+        low, high = np.where(reaches, middle, low), np.where(reaches, high, middle)
+    return np.where(loss_at(fastest) <= bar, np.where(loss_at(fastest * 64.0) <= bar, np.inf, high), 0.0)
