@@ -15,6 +15,7 @@ from shapewright.architecture.operator import (
     Operator,
     Pointwise,
     Recurrence,
+    Scan,
     Size,
 )
 from shapewright.plan.costs import Context, OperatorCost
@@ -49,6 +50,12 @@ def communication_of(op: Operator, item: OperatorCost, context: Context) -> list
         each = _on_axis(context, "all_gather", outputs, split.tp, 1) * context.full(op.seq_len)
         each = np.where(context.full(op.heads) * context.full(split.tp) > 1, 0.0, each)
         found.append((f"{op.name.split('.')[0]} all-gather at every token (tp)", "all_gather", each, each))
+    if isinstance(op, Scan) and np.max(split.cp) > 1:
+        # Effects of pieces meet in a tree, in fp32, and each goes on to the next piece.
+        state = context.full(op.passed * 4.0)
+        hops = np.ceil(np.log2(context.full(split.cp))) + 1.0
+        tree = hops * _on_axis(context, "send", state, split.cp, split.tp)
+        found.append((f"{op.name.split('.')[0]} states (cp)", "send", tree, tree))
     if isinstance(op, FourierConvolution) and np.max(split.cp) > 1:
         held = context.full(op.batch * op.seq_len * op.channels) * context.full(split.cp) * act
         moved = 2 * _on_axis(context, "all_to_all", held, split.cp, split.tp)

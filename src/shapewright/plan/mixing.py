@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.architecture.operator import Attention, FourierConvolution, Gather, Recurrence, Scan, Size
+from shapewright.cost.distributed.scan import PREPASS
 from shapewright.plan.costs import Context, OperatorCost
 
 Array = NDArray[Any]
@@ -80,12 +81,16 @@ def price_attention(op: Attention, context: Context) -> OperatorCost:
 
 
 def price_scan(op: Scan, context: Context) -> OperatorCost:
+    """A scan of a rank: whole sequences, or with context parallelism its piece of each in two passes."""
+    cp = context.full(context.split.cp)
+
     def seconds(backward: bool) -> Array:
-        return context.full(
+        twice = np.where(cp > 1, 1.0 + PREPASS, 1.0)
+        return twice * context.full(
             context.model.scan(
                 kind=op.kind,
                 batch=op.batch,
-                seq_len=op.seq_len,
+                seq_len=op.seq_len / context.split.cp,
                 heads=op.heads,
                 key_dim=op.key_dim,
                 value_dim=op.value_dim,
@@ -99,8 +104,8 @@ def price_scan(op: Scan, context: Context) -> OperatorCost:
         cause="compute",
         forward=seconds(backward=False),
         backward=seconds(backward=True),
-        flops=context.full(op.flops),
-        bytes=context.full(op.elements) * context.precision.activation_bytes,
+        flops=context.full(op.flops) / cp,
+        bytes=context.full(op.elements) / cp * context.precision.activation_bytes,
         family="scan",
         number_format=op.kind,
     )

@@ -95,7 +95,7 @@ def shard(op: Operator, split: Split) -> Operator:
             saved=op.saved / (split.cp * split.tp),
         )
     if isinstance(op, Scan):
-        # The chunks of a sequence follow one another whoever computes them: context parallelism shortens nothing.
+        # The chunks of a sequence follow one another inside a rank; its piece of them is the pricing's business.
         return replace(
             op,
             heads=op.heads / split.tp,
