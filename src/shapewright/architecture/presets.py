@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from shapewright.architecture.graph import num_params
 from shapewright.architecture.shape import (
     LSTM,
@@ -37,7 +39,7 @@ from shapewright.errors import UnknownNameError, UsageError
 VOCABULARY = 50_304
 HEAD = 128
 STEP = 128
-"""Feed-forward widths are multiples of this."""
+"""Feed-forward widths are multiples of this, and width over depth is near it."""
 
 
 def _attention(width: int) -> SelfAttention:
@@ -80,13 +82,16 @@ def layout(params: float) -> tuple[int, int]:
     Raises:
         UsageError: no width of at least 512 makes so small a model.
     """
-    width = 512
-    while 12 * (width + 256) ** 2 * round((width + 256) / STEP) < params:
-        width += 256
-    if 12 * width**2 * round(width / STEP) > 2 * params:
+    widths = np.array([*range(512, 2048, 256), *range(2048, 65_537, 1024)])
+    # Depths and heads that two, four and eight devices can share.
+    even = np.where(widths < 2048, 2, 8)
+    depths = np.maximum(np.round(widths / STEP / even), 1) * even
+    sizes = 12.0 * widths.astype(float) ** 2 * depths
+    best = int(np.argmin(np.abs(np.log(sizes / params))))
+    if sizes[best] > 2 * params:
         raise UsageError(f"size (={params:,.0f}) is too small for these primitives",
-                         "their states need a width of at least 512", "nearest that works: 13M")  # fmt: skip
-    return width, max(round(width / STEP), 2)
+                         "their states need a width of at least 512", f"nearest that works: {sizes[0]:,.0f}")  # fmt: skip
+    return int(widths[best]), int(depths[best])
 
 
 def preset(name: str, params: float, *, vocab_size: int = VOCABULARY) -> Shape:

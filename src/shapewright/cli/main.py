@@ -23,6 +23,7 @@ from shapewright.cli import (
     lint,
     measure,
     models,
+    scale,
     schema,
     studio,
     train,
@@ -49,6 +50,7 @@ app.command("history")(history.command)
 app.command("lint")(lint.command)
 app.command("measure")(measure.command)
 app.command("models")(models.command)
+app.command("scale")(scale.command)
 app.command("schema")(schema.command)
 app.command("studio")(studio.command)
 app.command("train")(train.command)
