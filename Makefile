@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.core
 TESTSTAMP := $(VENV)/.test
+DOCSTAMP := $(VENV)/.docs
 
 .PHONY: design test lint bench proof clean
 
@@ -31,6 +32,13 @@ $(STAMP): $(VENV)/bin/python pyproject.toml
 
 $(TESTSTAMP): $(STAMP) requirements-test.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	touch $@
+
+docs: $(DOCSTAMP)  ## the documentation, in docs/_build/html
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
+
+$(DOCSTAMP): $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs,studio,report]'
 	touch $@
 
 clean:

@@ -66,6 +66,15 @@ def refuse_existing(*paths: Path | None, overwrite: bool) -> None:
 
 
 def write_text(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        UsageError: the file exists and ``overwrite`` is false, or the folder cannot be written to.
+    """
+    write_bytes(path, text.encode(), overwrite=overwrite)
+
+
+def write_bytes(path: Path, content: bytes, *, overwrite: bool) -> None:
     """Write a file whole or not at all.
 
     Raises:
@@ -75,11 +84,9 @@ def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     part: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as handle:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
             part = handle.name
-            handle.write(text)
+            handle.write(content)
         os.chmod(part, 0o644)
         os.replace(part, path)
     except OSError as error:

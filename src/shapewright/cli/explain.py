@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import out, print_json, refuse_existing, talk, write_text
+from shapewright.cli.common import out, print_json, refuse_existing, talk, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from shapewright.designs.document import Design
 
 
 def command(
     design: Annotated[Path, typer.Argument(help="A design.json written by shapewright design or estimate.")],
     report: Annotated[Path | None, typer.Option(help="Write the report, one offline HTML file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown for a pull request.")] = None,
+    charts: Annotated[
+        Path | None, typer.Option(help="Write every chart as SVG and PNG into a folder.")
+    ] = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -24,8 +31,9 @@ def command(
     from shapewright.designs.files import load_design
     from shapewright.report.explanation import explanation
 
-    refuse_existing(report, overwrite=force)
+    refuse_existing(report, markdown, overwrite=force)
     found = load_design(design)
+    pictures = _pictures(found, charts, overwrite=force) if charts is not None else {}
     if json:
         print_json(explanation(found))
     else:
@@ -38,3 +46,22 @@ def command(
 
         write_text(report, html_report(found), overwrite=force)
         talk().print(f"wrote {report}", markup=False)
+    if markdown is not None:
+        from shapewright.report.markdown import markdown_report
+
+        write_text(markdown, markdown_report(found), overwrite=force)
+        talk().print(f"wrote {markdown}", markup=False)
+    for path, content in pictures.items():
+        write_bytes(path, content, overwrite=force)
+    if charts is not None:
+        talk().print(f"wrote {len(pictures)} pictures to {charts}", markup=False)
+
+
+def _pictures(design: Design, folder: Path, *, overwrite: bool) -> dict[Path, bytes]:
+    """The pictures by the file they go to, drawn before anything is written."""
+    from shapewright.report.pictures import picture_names, pictures
+
+    refuse_existing(
+        *(folder / f"{name}.{suffix}" for name, suffix in picture_names(design)), overwrite=overwrite
+    )
+    return {folder / name: content for name, content in pictures(design).items()}

@@ -232,6 +232,12 @@ class Design:
         """The reasons as text."""
         return "\n".join(reason.text for reason in self.reasons)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from shapewright.designs.notebook import notebook_html
+
+        return notebook_html(self)
+
     def to_json(self) -> str:
         """The document as JSON text."""
         return adapter().dump_json(self, indent=2).decode() + "\n"

@@ -37,6 +37,16 @@ def picture(design: Design, name: str, suffix: str, *, dark: bool = False) -> by
     return chart_png(spec, dark=dark)
 
 
+def picture_names(design: Design) -> tuple[tuple[str, str], ...]:
+    """Name and suffix of every picture that the Design has."""
+    return tuple(
+        (name, suffix)
+        for name, (_, _, chart) in CHARTS.items()
+        if chart(design) is not None
+        for suffix in SUFFIXES
+    )
+
+
 def pictures(design: Design, *, dark: bool = False) -> dict[str, bytes]:
     """Every chart that the Design has, as SVG and as PNG, by file name.
 
@@ -44,8 +54,5 @@ def pictures(design: Design, *, dark: bool = False) -> dict[str, bytes]:
         NotCoveredError: the package that draws is not installed.
     """
     return {
-        f"{name}.{suffix}": picture(design, name, suffix, dark=dark)
-        for name, (_, _, chart) in CHARTS.items()
-        if chart(design) is not None
-        for suffix in SUFFIXES
+        f"{name}.{suffix}": picture(design, name, suffix, dark=dark) for name, suffix in picture_names(design)
     }

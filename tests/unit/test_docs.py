@@ -1,0 +1,103 @@
+"""The documentation is true: its commands run, its Python runs, its generated parts cover the program, it builds."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from shapewright.cli.main import app
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("tutorial.md", "how-to/cluster.md", "how-to/accelerator.md", "../AGENTS.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_runs_in_the_order_printed(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", text, re.S)
+    commands = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    commands = [command for command in commands if command]
+    assert commands
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "shapewright", command
+        done = CliRunner().invoke(app, words[1:])
+        assert done.exit_code == 0, f"{command}: {done.exception!r} {done.output}"
+
+
+@pytest.mark.parametrize("page", ["how-to/idea.md", "reference/python.md"])
+def test_the_python_runs(page: str, tmp_path: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.S):
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+
+
+def test_commands_that_are_only_shown_name_verbs_and_options_that_exist() -> None:
+    for page in DOCS.rglob("*.md"):
+        if "generated" in page.parts:
+            continue
+        for block in re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip().startswith("shapewright "):
+                    _check_words(shlex.split(line)[1:], f"{page.name}: {line}")
+
+
+def _check_words(words: list[str], where: str) -> None:
+    from typer.main import get_command
+
+    command = get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+    assert not getattr(command, "commands", None), f"{where}: no such verb"
+    known = {option for parameter in command.params for option in parameter.opts}
+    for word in words:
+        if word.startswith("--"):
+            assert word.partition("=")[0] in known, f"{where}: {word}"
+
+
+def _generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_covers_every_verb_and_every_noun() -> None:
+    from shapewright.designs.document import json_schema
+
+    generate = _generate()
+    commands = generate.command_line()
+    for name in (command.name for command in app.registered_commands):
+        assert f"## shapewright {name}\n" in commands
+    nouns = generate.schema()
+    for name, noun in json_schema()["$defs"].items():
+        assert ("properties" in noun) == (f"\n## {name}\n" in nouns), name
+    equations = generate.equations()
+    assert equations.count("```text") == len(generate.EQUATIONS)
+    assert "2301.03598" in equations
+
+
+def test_it_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="needs sphinx")
+    pytest.importorskip("furo", reason="needs furo")
+    pytest.importorskip("myst_parser", reason="needs myst-parser")
+    options = ["-t", "quick", "-W", "--keep-going", "-q", "-b", "dummy", "-d", str(tmp_path / "trees")]
+    command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
