@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from shapewright.hardware.catalog import parse_cluster
-from shapewright.plan.parallel import enumerate_plans
+from shapewright.plan.table import enumerate_plans
 from shapewright.search.arm import memory_limit
 from shapewright.search.joint import Options, workload_for
 from shapewright.search.lattice import lattice

@@ -11,7 +11,7 @@ import shapewright.search.arm as arm_module
 from shapewright.architecture.graph import num_active_params, num_params
 from shapewright.errors import UnknownNameError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
-from shapewright.plan.parallel import check_plan
+from shapewright.plan.rules import check_plan
 from shapewright.scaling.experts import MEASURED_RATIO
 from shapewright.scaling.law import load_law
 from shapewright.scaling.mixers import PRIORS

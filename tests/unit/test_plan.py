@@ -11,8 +11,10 @@ from shapewright.errors import UsageError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.plan.network import collective_seconds, effective_tier
-from shapewright.plan.parallel import Plan, check_plan, default_plan, enumerate_plans
+from shapewright.plan.parallel import Plan, default_plan
 from shapewright.plan.precision import PRECISIONS
+from shapewright.plan.rules import check_plan
+from shapewright.plan.table import enumerate_plans
 from shapewright.search.joint import Options, workload_for
 
 

@@ -9,7 +9,8 @@ from shapewright.architecture.graph import num_params
 from shapewright.designs.breakdown import price_plan
 from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
-from shapewright.plan.parallel import check_plan, enumerate_plans
+from shapewright.plan.rules import check_plan
+from shapewright.plan.table import enumerate_plans
 from shapewright.search.arm import memory_limit
 from shapewright.search.budget import Budget
 from shapewright.search.guess import round_batch

@@ -12,12 +12,15 @@ from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.designs.alternatives import candidates, loss_curve, reasons, rejected
 from shapewright.designs.compose import Context, compose, overrides
 from shapewright.designs.document import Assumption, Design, Rejected, Request
-from shapewright.errors import InfeasibleError, UsageError
+from shapewright.designs.relief import reliefs
+from shapewright.errors import InfeasibleError
 from shapewright.evidence import Figure
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
-from shapewright.plan.parallel import Plan, check_plan, default_plan, enumerate_plans
+from shapewright.plan.parallel import Plan, default_plan
+from shapewright.plan.rules import check_batch, check_plan
+from shapewright.plan.table import enumerate_plans
 from shapewright.scaling.experts import SHARE, SHARE_SD
 from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.scaling.mixers import PRIORS
@@ -104,13 +107,7 @@ def make_estimate(
     if complete:
         plan = _completed(shape, cluster, options, batch)
         check_plan(plan, shape, cluster)
-        if batch % (int(plan.dp) * int(plan.micro_batch)):
-            unit = int(plan.dp) * int(plan.micro_batch)
-            raise UsageError(
-                f"global batch (={batch}) must be a multiple of dp * micro_batch (={unit})",
-                "every data-parallel copy runs the same number of micro-batches",
-                f"try: --batch {max(round(batch / unit), 1) * unit}",
-            )
+        check_batch(plan, batch)
     else:
         plan, context = _best_plan(shape, cluster, workload, options, batch, context)
     law = _law_for(shape, options, tokens)
@@ -125,7 +122,8 @@ def make_estimate(
         fixed_tokens=True,
         context=context,
     )
-    _refuse_overfull(design, complete=bool(complete))
+    if complete:
+        _refuse_overfull(design, shape, workload)
     return design
 
 
@@ -196,17 +194,30 @@ def _best_plan(
     )
 
 
-def _refuse_overfull(design: Design, *, complete: bool) -> None:
+def _refuse_overfull(design: Design, shape: Shape, workload: Workload) -> None:
+    """Refuse a plan that does not fit, with the cheapest changes that make it fit."""
     need, limit = design.predicted.memory_bytes.value, design.predicted.memory_limit_bytes.value
-    if need <= limit or not complete:
+    if need <= limit:
         return
     parts = sorted(design.memory_parts, key=lambda part: -part.value)
     listing = ", ".join(f"{part.name} {format_quantity(part.value, 'B')}" for part in parts[:4])
+    found = reliefs(
+        shape,
+        design.plan,
+        workload,
+        global_batch=design.run.global_batch_sequences,
+        memory_limit=limit,
+    )
+    fixes = [
+        f"fits with {relief.change}: step {relief.slowdown:+.1%}, {format_quantity(relief.memory, 'B')} per device"
+        for relief in found
+    ]
     raise InfeasibleError(
-        f"the plan needs {format_quantity(need, 'B')} per device, {format_quantity(need - limit, 'B')} more than the "
-        f"{format_quantity(limit, 'B')} that may be used",
+        f"the plan needs {format_quantity(need, 'B')} per device, {need - limit:,.0f} B "
+        f"({format_quantity(need - limit, 'B')}) more than the {format_quantity(limit, 'B')} that may be used",
         listing,
-        "try: --recompute full, --sharding parameters, a smaller --micro-batch, or leave the plan out to search all",
+        "\n".join(fixes)
+        or "no change of two axes fits: use more devices, or leave the plan out to search all",
         {"memory of the fullest device": 1},
     )
 

@@ -16,7 +16,8 @@ from shapewright.architecture.graph import build_graph, num_params
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN, SelfAttention, Shape
 from shapewright.designs.breakdown import price_plan
 from shapewright.plan.pairs import Workload
-from shapewright.plan.parallel import Plan, attention_heads
+from shapewright.plan.parallel import Plan
+from shapewright.plan.rules import attention_heads
 
 TP_DOMAIN = 8
 """Devices of the usual scale-up domain, within which tensor parallelism stays."""

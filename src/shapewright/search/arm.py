@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.plan.pairs import LocalCosts, Workload, price_local
-from shapewright.plan.parallel import Plan, enumerate_plans
+from shapewright.plan.parallel import Plan
 from shapewright.plan.power import cluster_power
+from shapewright.plan.table import enumerate_plans
 from shapewright.scaling.law import Law, LossPrediction
 from shapewright.search.bound import Bound, floor_of, slowest_useful
 from shapewright.search.budget import Budget, tokens_bought

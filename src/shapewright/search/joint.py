@@ -85,7 +85,9 @@ def search_precisions(cluster: Cluster, options: Options) -> tuple[Precision, ..
         names += [
             name
             for name, p in PRECISIONS.items()
-            if p.matmul_format in accelerator.peak_flops
+            # Recipes of one format differ in more than speed; the plain one stands for it.
+            if name == p.matmul_format
+            and name in accelerator.peak_flops
             and accelerator.peak(p.matmul_format) > accelerator.peak(usual.matmul_format)
         ]
     return tuple(PRECISIONS[name] for name in names)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.plan.pairs import LocalCosts, Workload, price_local, steps_of_pairs
-from shapewright.plan.parallel import Plan, attention_heads, valid_for
+from shapewright.plan.parallel import Plan
+from shapewright.plan.rules import attention_heads, valid_for
 from shapewright.plan.training import StepTable
 from shapewright.search.bound import Bound
 from shapewright.search.lattice import Candidates
