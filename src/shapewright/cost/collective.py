@@ -50,27 +50,6 @@ COEFFICIENTS: tuple[Coefficient, ...] = (
         name="bulk_s", start=8e-6, low=1e-8, high=2e-4, unit="s", meaning="extra start of the Simple protocol"
     ),
 )
-EXCHANGE: tuple[Coefficient, ...] = (
-    _C(
-        name="launch_s",
-        start=3e-5,
-        low=1e-6,
-        high=5e-4,
-        unit="s",
-        meaning="start, with the exchange of counts",
-    ),
-    _C(name="efficiency", start=0.5, low=0.005, high=2.0, unit="1", meaning="bandwidth over the link's"),
-    _C(name="token_s", start=2e-9, low=1e-12, high=1e-6, unit="s", meaning="work per token beside the bytes"),
-    _C(
-        name="join",
-        start=2.0,
-        low=1.0,
-        high=8.0,
-        unit="1",
-        meaning="norm that joins launch and transfer: 1 adds",
-    ),
-)
-"""Dispatch and combine of expert parallelism (DeepEP, TensorRT-LLM)."""
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
 FITTED_AS = {"send": "all_to_all"}
 """Point-to-point sends use the fit of the all-to-all, which NCCL builds from sends."""
@@ -121,13 +100,3 @@ def collective_time(
     )
     hops = np.where(kind == "send", 1.0, np.maximum(p - 1.0, 0.0) ** c["depth"])
     return np.where(p > 1.0, c["launch_s"] + c["hop_s"] * hops + fastest, 0.0)
-
-
-def exchange_time(
-    c: Mapping[str, float], bandwidth: float, elements: ArrayLike, tokens: ArrayLike
-) -> NDArray[np.float64]:
-    """Seconds of a dispatch or a combine of ``elements`` sent by each device for its ``tokens``."""
-    sent = np.asarray(elements, np.float64) * 2.0 / (c["efficiency"] * bandwidth)
-    work = sent + np.asarray(tokens, np.float64) * c["token_s"]
-    top = np.maximum(work, c["launch_s"])
-    return top * (1.0 + (np.minimum(work, c["launch_s"]) / top) ** c["join"]) ** (1.0 / c["join"])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shapewright.cost.coefficient import Coefficient
 from shapewright.cost.device import Device
 from shapewright.cost.formats import KernelFormat
+from shapewright.cost.library import library_names
 
 Columns = Mapping[str, NDArray[np.float64]]
 TimeOf = Callable[[Mapping[str, float], Device, KernelFormat, Columns], NDArray[np.float64]]
@@ -35,6 +36,8 @@ class Measurements:
     kernels: tuple[str, ...] = ()
     """The kernels that were measured, by share of rows."""
     source: str = ""
+    libraries: tuple[str, ...] = ()
+    """Names that the column ``library`` holds the places of."""
 
     def __len__(self) -> int:
         return self.seconds.size
@@ -44,13 +47,21 @@ class Measurements:
         return Measurements(
             accelerator=self.accelerator, family=self.family, number_format=self.number_format,
             columns={name: column[index] for name, column in self.columns.items()},
-            seconds=self.seconds[index], kernels=self.kernels, source=self.source,
+            seconds=self.seconds[index], kernels=self.kernels, source=self.source, libraries=self.libraries,
         )  # fmt: skip
 
+    def library(self) -> NDArray[np.str_]:
+        """The name of each row's kernel; empty where it does not say."""
+        return library_names(self.libraries, self.columns["library"])
+
     def part(self) -> NDArray[np.int64]:
-        """A number from 0 to 9 for each row, fixed by a hash of its key: which part of the split it is in."""
+        """A number from 0 to 9 for each row, fixed by a hash of its key: which part of the split it is in.
+
+        All kernels of one shape (``library``) are in the same part.
+        """
         head = f"{self.accelerator}|{self.family}|{self.number_format}|"
-        rows = zip(*(column.tolist() for column in self.columns.values()), strict=True)
+        sizes = (column.tolist() for name, column in self.columns.items() if name != "library")
+        rows = zip(*sizes, strict=True)
         keys = (head + "|".join(f"{value:g}" for value in row) for row in rows)
         return np.array([int.from_bytes(blake2b(key.encode(), digest_size=4).digest()) % 10 for key in keys])
 
@@ -74,13 +85,17 @@ class Family:
     """Bytes a row moves at least, for the plain roofline."""
     link_bytes: Callable[[Columns], NDArray[np.float64]] | None = None
     """Bytes a row sends to other devices, for the plain roofline; None for none."""
-    variant: Callable[[Columns], NDArray[np.str_]] | None = None
+    variant: Callable[[Measurements], NDArray[np.str_]] | None = None
     """Which compiled kernel serves a row, where one family holds several; each gets its own fit."""
     variant_coefficients: Mapping[str, tuple[Coefficient, ...]] = field(default_factory=dict)
     """Coefficients of variants that another function prices."""
     defaults: Mapping[str, float] = field(default_factory=dict)
     """Values of dimensions that a file may leave out."""
+    own_peak: bool = False
+    """Whether its products run at the peak of its format; else they multiply in 16 bits whatever a cache holds."""
+    prepare: Callable[[Columns], Columns] = lambda x: x
+    """Adds what ``time`` would compute from the sizes alone, for many calls on the same rows."""
 
     def coefficients_of(self, name: str) -> tuple[Coefficient, ...]:
         """The coefficients of a fit's full name: the variant's own where it has some."""
-        return self.variant_coefficients.get(name.partition("/")[2], self.coefficients)
+        return self.variant_coefficients.get(name.partition("/")[2].partition(".")[0], self.coefficients)

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapewright.cost.coefficient import Coefficient
 from shapewright.cost.device import Device
 from shapewright.cost.formats import KernelFormat
-from shapewright.cost.router import HEIGHTS, routed
+from shapewright.cost.router import HEIGHTS, Routed, routed
 
 _C = Coefficient
 COEFFICIENTS: tuple[Coefficient, ...] = (
@@ -150,17 +150,19 @@ def moe_time(
     distribution: ArrayLike = 0.0,
     matrices: ArrayLike = 3.0,
     repeated: bool = False,
+    loads: Routed | None = None,
 ) -> NDArray[np.float64]:
     """Seconds of one rank's expert layer; ``inter`` is the width of one expert on this rank.
 
     ``distribution`` is 0 for a balanced router, 1 and 2 for the power laws 1.01 and 1.2 of the measured tables.
+    ``loads`` are the router's results where the caller has them.
     ``matrices`` is 3 for gated experts (gate, up, down) and 2 for plain ones.
     """
     t, d, f, top, e, ep = (np.asarray(x, np.float64) for x in (tokens, hidden, inter, topk, experts, ep))
     # Kernels compute whole tiles of an expert's width, and read them: a narrow one costs as much.
     f = (f**4 + c["least_width"] ** 4) ** 0.25
     kind, num = np.asarray(distribution), np.asarray(matrices, np.float64)
-    loads = routed(t, top, e, ep, kind)
+    loads = routed(t, top, e, ep, kind) if loads is None else loads
     extra = c["padding"] * np.where(kind == 0, 1.0, c["skew"])
     weights = loads.touched * num * f * d * fmt.weight_bytes
     if repeated and device.cache > 0:

@@ -3,6 +3,7 @@
 The scan has a span that no parallelism shortens: the chunks of a sequence are computed one after the other::
 
     span    (ceil(T / chunk) * chunk_s + wave_s) * waves,   waves = ceil(sequences * heads / slots)
+            + chunks of all heads / slots * work_s + chunks of all key heads / slots * key_s
     memory  bytes of q, k, v, output and states over memory * bandwidth
     time    launch_s + join-norm(span, memory)
 
@@ -49,13 +50,71 @@ SCAN: tuple[Coefficient, ...] = (
         unit="s",
         meaning="one chunk where all chunks run at once",
     ),
+    _C(
+        name="key_s",
+        start=1e-8,
+        low=1e-11,
+        high=2e-5,
+        unit="s",
+        meaning="the same for one head of queries and keys",
+    ),
+    _C(
+        name="passes",
+        start=0.5,
+        low=0.001,
+        high=16.0,
+        unit="1",
+        meaning="times the states and factors of all chunks pass through memory",
+    ),
+    _C(
+        name="cache_share",
+        start=0.5,
+        low=0.02,
+        high=1.5,
+        unit="1",
+        meaning="cache that holds them between two kernels",
+    ),
+    _C(name="whole", start=0.5, low=0.01, high=1.0, unit="1", meaning="1: a begun chunk costs a full one"),
     _C(name="memory", start=0.6, low=0.02, high=1.0, unit="1", meaning="bandwidth over the peak"),
     _C(
         name="join", start=3.0, low=1.0, high=8.0, unit="1", meaning="norm that joins span and memory: 1 adds"
     ),
 )
 STREAM: tuple[Coefficient, ...] = (
-    _C(name="launch_s", start=3e-6, low=3e-7, high=1e-4, unit="s", meaning="start of the kernel"),
+    _C(name="launch_s", start=3e-6, low=3e-7, high=1e-3, unit="s", meaning="start of the kernel"),
+    _C(
+        name="sequence_s",
+        start=1e-9,
+        low=1e-12,
+        high=1e-5,
+        unit="s",
+        meaning="one sequence, where they queue",
+    ),
+    _C(
+        name="queue_s",
+        start=1e-10,
+        low=1e-12,
+        high=1e-5,
+        unit="s",
+        meaning="one block of one sequence, where they queue",
+    ),
+    _C(name="token_s", start=1e-11, low=1e-14, high=1e-7, unit="s", meaning="one token, whatever its width"),
+    _C(
+        name="chain_s",
+        start=1e-8,
+        low=1e-12,
+        high=1e-6,
+        unit="s",
+        meaning="one token after the other in a block",
+    ),
+    _C(
+        name="share",
+        start=1.0,
+        low=0.01,
+        high=1.0,
+        unit="1",
+        meaning="width that was timed over the one the table states",
+    ),
     _C(name="memory", start=0.7, low=0.01, high=1.0, unit="1", meaning="bandwidth over the peak"),
     _C(name="ramp_s", start=1e-6, low=1e-9, high=2e-5, unit="s", meaning="least time of the stream"),
     _C(
@@ -68,6 +127,8 @@ STREAM: tuple[Coefficient, ...] = (
 )
 CHUNK = 64.0
 """Tokens of one chunk in the measured kernels (flash-linear-attention, FlashInfer)."""
+BLOCK_TOKENS = 8.0
+"""Tokens that a block of a convolution walks over; seen in the tables, longer sequences take more blocks."""
 
 
 def scan_time(
@@ -89,20 +150,38 @@ def scan_time(
     g = h if key_heads is None else np.asarray(key_heads, np.float64)
     chunks = np.ceil(t / CHUNK)
     waves = np.ceil(b * h / device.slots)
-    span = (chunks * c["chunk_s"] + c["wave_s"]) * waves + b * h * chunks / device.slots * c["work_s"]
+    # Calibrations of one's own device may lack some coefficients.
+    whole = c.get("whole", 1.0)
+    pieces = whole * chunks + (1.0 - whole) * t / CHUNK
+    work = b * pieces / device.slots * (h * c["work_s"] + g * c.get("key_s", 0.0))
+    span = (chunks * c["chunk_s"] + c["wave_s"]) * waves + work
     moved = b * t * (2.0 * g * dk + 2.0 * h * dv) * 2.0 + b * h * dk * dv * 8.0
+    # Two-pass kernels leave the states and the factors of every chunk in memory, or in the cache where they fit.
+    between = b * h * (chunks * dk * dv + t * (dk + dv)) * 2.0
+    if device.cache > 0:
+        between /= 1.0 + (c.get("cache_share", 1.0) * device.cache / np.maximum(between, 1.0)) ** 4
+    moved = moved + c.get("passes", 0.0) * between
     memory = moved / (c["memory"] * device.bandwidth)
     top = np.maximum(span, memory)
     return c["launch_s"] + top * (1.0 + (np.minimum(span, memory) / top) ** c["join"]) ** (1.0 / c["join"])
 
 
 def stream_time(
-    c: Mapping[str, float], device: Device, *, num_bytes: ArrayLike, units: ArrayLike, repeated: bool = False
-) -> NDArray[np.float64]:
-    """Seconds of a decode step or a short convolution: ``num_bytes`` moved by ``units`` independent blocks."""
-    size, units = np.asarray(num_bytes, np.float64), np.asarray(units, np.float64)
+    c: Mapping[str, float], device: Device, *, num_bytes: ArrayLike, units: ArrayLike, sequences: ArrayLike,
+    length: ArrayLike, repeated: bool = False,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Seconds of a decode step or a short convolution: ``num_bytes`` moved by ``units`` independent blocks.
+
+    ``sequences`` of ``length`` tokens each: some kernels take one sequence after the other, or as long for every token
+    whatever its width.
+    """
+    size, units = np.asarray(num_bytes, np.float64) * c["share"], np.asarray(units, np.float64)
     if repeated and device.cache > 0:
         held = 1.0 / (1.0 + (size / (c["cache_share"] * device.cache)) ** 4)
         size = size * (1.0 - held + held / c["cache_speed"])
+    b, t = np.asarray(sequences, np.float64), np.asarray(length, np.float64)
     stream = size / (c["memory"] * device.bandwidth)
-    return c["launch_s"] + np.hypot(stream, c["ramp_s"]) + np.maximum(units / device.slots, 1.0) * c["unit_s"]
+    queue = np.maximum(b * c["sequence_s"] + units * c["queue_s"], b * t * c["token_s"])
+    work = (stream**4 + c["ramp_s"] ** 4 + queue**4) ** 0.25
+    start = c["launch_s"] + np.minimum(t, BLOCK_TOKENS) * c["chain_s"]
+    return start + work + np.maximum(units / device.slots, 1.0) * c["unit_s"]

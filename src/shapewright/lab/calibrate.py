@@ -71,11 +71,11 @@ def fit_family(
         if start is None
         else np.log([max(start.get(name, prior_values[name]), 1e-12) for name in names])
     )
-    fmt, measured = format_of(rows), np.log(rows.seconds)
+    fmt, measured, columns = format_of(rows), np.log(rows.seconds), family.prepare(rows.columns)
     pull = PRIOR * np.sqrt(len(rows)) * 0.1
 
     def residuals(x: NDArray) -> NDArray:
-        predicted = family.time(dict(zip(names, np.exp(x + SHIFT), strict=True)), device, fmt, rows.columns)
+        predicted = family.time(dict(zip(names, np.exp(x + SHIFT), strict=True)), device, fmt, columns)
         return np.concatenate([np.log(predicted) - measured, pull * SCALE * (x + SHIFT - prior)])
 
     found = least_squares(
@@ -149,8 +149,7 @@ def device_for(accelerator: Accelerator, rows: Measurements) -> Device:
     Raises:
         NotCoveredError: the accelerator's peak or bandwidth is unknown.
     """
-    own = rows.number_format if family_of(rows.family).name in ("matmul", "moe") else "bf16"
-    return device_of(accelerator, own)
+    return device_of(accelerator, rows.number_format if family_of(rows.family).own_peak else "bf16")
 
 
 def ratios(

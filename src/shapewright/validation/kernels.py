@@ -76,7 +76,7 @@ def kernel_device(model: CostModel, rows: Measurements) -> Device:
     Raises:
         NotCoveredError: the peak of their format is unknown.
     """
-    own = rows.number_format if family_of(rows.family).name in ("matmul", "moe") else "bf16"
+    own = rows.number_format if family_of(rows.family).own_peak else "bf16"
     return device_of(model.accelerator, own, slots=model.stand_in.slots, cache=model.stand_in.cache)
 
 

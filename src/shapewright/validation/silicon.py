@@ -9,8 +9,8 @@ are no times is skipped or thinned, and that is counted and said in one line.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.cost.families import BACKENDS, DISTRIBUTIONS, LIBRARIES, family_of
+from shapewright.cost.families import family_of
 from shapewright.cost.family import Family, Measurements
+from shapewright.cost.library import BACKENDS, library_name
 from shapewright.errors import NotCoveredError
+from shapewright.validation.tables import MODES, NOT_READ, TABLES, TableSpec
 
 PACKAGE, VERSION = "aiconfigurator-core", "0.12.0"
 FOLDERS = {
@@ -36,6 +38,8 @@ CURRENT_OF = {
     "b60": {"vllm": "0.26.0"},
 }
 """Current version of each backend, from the package's ``query_versions.yaml``."""
+COLLECTIVES = ("nccl", "oneccl")
+"""Folders of libraries beside those of the backends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,107 +51,6 @@ class Skipped:
     count: int = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TableSpec:
-    """How the rows of a family are found in the tables."""
-
-    family: str
-    folder: str
-    file: str
-    format_column: str | None = None
-    """The column that names the format; None where the table has one format, ``only_format``."""
-    formats: Mapping[str, str] = field(default_factory=dict)
-    """The tables' format names, to ours; others are not read."""
-    only_format: str = "bf16"
-    rename: Mapping[str, str] = field(default_factory=dict)
-    """The family's dimensions, to the tables' column names where they differ."""
-    codes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Dimensions that are words in the tables, to numbers; rows with other words are not read."""
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Dimensions that are words in the tables: the place of the first of these, after the empty one, that a word holds."""
-    constants: Mapping[str, float] = field(default_factory=dict)
-    """Dimensions that the tables do not hold because they never change."""
-    scales: Mapping[str, float] = field(default_factory=dict)
-    """Factors on columns, to the family's unit."""
-    unit_s: float = 1e-3
-    """The unit of the latency column [s]."""
-
-
-_GEMM = {
-    "bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4", "int8_wo": "int8_wo",
-    "int4_wo": "int4_wo", "sq": "int8",
-}  # fmt: skip
-_MOE = {
-    "bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4", "int4_wo": "int4_wo",
-    "w4a16_mxfp4": "w4a16_mxfp4", "w4a8_mxfp4_mxfp8": "w4a8_mxfp4_mxfp8",
-}  # fmt: skip
-_CACHE = {"bfloat16": "bf16", "fp8": "fp8"}
-_STEP_KINDS = {
-    "chunk_gated_delta_rule": 0, "chunk_gated_delta_rule_flashinfer": 0, "chunk_kda": 0, "flashkda_fwd": 0,
-    "mamba_chunk_scan_combined": 0, "fused_recurrent_gated_delta_rule_packed_decode": 1,
-    "fused_recurrent_gated_delta_rule": 1, "fused_recurrent_kda_packed_decode": 1, "fused_kda_decode": 1,
-    "kda_fused_decode": 1, "selective_state_update": 1, "causal_conv1d_fn": 2, "causal_conv1d_fn_qkv3": 2,
-    "causal_conv1d_update": 3, "fused_sigmoid_gating_delta_rule_update": 4, "fused_recurrent_kda": 4,
-    "fused_kda_decode_mtp_dspark": 4,
-}  # fmt: skip
-_MODELS = {
-    "deepseek-ai/DeepSeek-V3": 0, "deepseek-ai/DeepSeek-R1": 0, "deepseek-ai/DeepSeek-V3.2": 1, "zai-org/GLM-5": 2,
-    "sgl-project/DeepSeek-V4-Flash-FP8": 3, "sgl-project/DeepSeek-V4-Pro-FP8": 4, "MiniMaxAI/MiniMax-M3": 5,
-}  # fmt: skip
-_PRODUCTS = {"bfloat16": 0, "fp8_block": 1, "fp8": 1, "nvfp4": 1}
-_MODES = {
-    f"{backend}/{phase}": float(2 * i + (phase == "combine"))
-    for i, backend in enumerate(
-        ("deepep_ht", "deepep_ll", "deepep_v2_context", "deepep_v2_generation", "other")
-    )
-    for phase in ("dispatch", "combine")
-}
-_MIXER_COLUMNS = {"step_kind": "kernel_source"}
-
-
-def _modules(folder: str, *names: str) -> tuple[TableSpec, ...]:
-    return tuple(
-        TableSpec(family=name, folder=folder, file=f"{name}_perf", format_column="kv_cache_dtype", formats=_CACHE,
-                  rename={"gemm_format": "gemm_type"}, codes={"model": _MODELS, "gemm_format": _PRODUCTS})
-        for name in names
-    )  # fmt: skip
-
-
-TABLES: tuple[TableSpec, ...] = (
-    TableSpec(family="matmul", folder="gemm", file="gemm_perf", format_column="gemm_dtype", formats=_GEMM),
-    TableSpec(family="attention", folder="attention", file="context_attention_perf", format_column="kv_cache_dtype",
-              formats=_CACHE),
-    TableSpec(family="attention_decode", folder="attention", file="generation_attention_perf",
-              format_column="kv_cache_dtype", formats=_CACHE),
-    TableSpec(family="encoder_attention", folder="encoder_attention", file="encoder_attention_perf"),
-    TableSpec(family="mla", folder="mla", file="context_mla_perf", format_column="kv_cache_dtype", formats=_CACHE),
-    TableSpec(family="mla_decode", folder="mla", file="generation_mla_perf", format_column="kv_cache_dtype",
-              formats=_CACHE),
-    TableSpec(family="moe", folder="moe", file="moe_perf", format_column="moe_dtype", formats=_MOE,
-              codes={"distribution": {name: float(i) for i, name in enumerate(DISTRIBUTIONS)}},
-              rename={"kernel": "kernel_source"}, parts={"kernel": LIBRARIES}),
-    TableSpec(family="gdn", folder="linear_attention", file="gdn_perf", rename=_MIXER_COLUMNS,
-              codes={"step_kind": _STEP_KINDS}),
-    TableSpec(family="kda", folder="kda", file="kda_perf", rename=_MIXER_COLUMNS, codes={"step_kind": _STEP_KINDS}),
-    TableSpec(family="mamba2", folder="linear_attention", file="mamba2_perf", codes={"step_kind": _STEP_KINDS},
-              rename={**_MIXER_COLUMNS, "num_k_heads": "n_groups", "head_k_dim": "d_state", "num_v_heads": "nheads",
-                      "head_v_dim": "head_dim"}),
-    *_modules("mla", "mla_context_module", "mla_generation_module"),
-    *_modules("sparse_attention", "dsa_context_module", "dsa_generation_module", "dsv4_csa_context_module",
-              "dsv4_csa_generation_module", "dsv4_hca_context_module", "dsv4_hca_generation_module"),
-    *_modules("msa", "msa_context_module", "msa_generation_module"),
-    TableSpec(family="collective", folder="comm/nccl", file="nccl_perf", format_column="op_name",
-              formats={"all_reduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
-                       "alltoall": "all_to_all"},
-              rename={"kind": "op_name", "num_bytes": "message_size"},
-              codes={"kind": {"all_reduce": 0, "all_gather": 1, "reduce_scatter": 2, "alltoall": 3}}),
-    TableSpec(family="custom_allreduce", folder="comm", file="custom_allreduce_perf", only_format="all_reduce",
-              rename={"num_bytes": "message_size"}, constants={"kind": 0.0}, scales={"num_bytes": 2.0}),
-    TableSpec(family="exchange", folder="comm", file="moe_a2a_perf", codes={"mode": _MODES}, unit_s=1e-6),
-    TableSpec(family="quantise", folder="quantize", file="computescale_perf", only_format="bytes"),
-    TableSpec(family="memory", folder="quantize", file="scale_matrix_perf", only_format="bytes"),
-)  # fmt: skip
-"""Not read: tables of single models' side kernels (mhc, mlp, mla_bmm, wideep_*, megamoe, glm5_*, paged logits, top-k)."""
 _ELEMENT_BYTES = {"half": 2.0, "int8": 1.0}
 """NCCL's sizes are counted in elements (inferred: int8 is 1.5 to 2 times faster at equal size)."""
 
@@ -182,7 +85,7 @@ def version_remark() -> str | None:
 def read_measurements(
     folder: str, spec: TableSpec, *, root: Path | None = None, backend: str | None = None
 ) -> tuple[list[Measurements], list[Skipped]]:
-    """The rows of one family on one accelerator, one Measurements per format, and what was skipped.
+    """The rows of one table on one accelerator, one Measurements per format, and what was skipped.
 
     ``folder`` is a key of :data:`FOLDERS`; ``backend`` keeps one backend's kernels, None the fastest of all.
     """
@@ -193,9 +96,13 @@ def read_measurements(
         if backend not in (None, name.split()[0]):
             continue
         try:
-            parts.append({**_read(path, family, spec), "backend": name})
+            part = _read(path, family, spec)
         except _BadTableError as error:
             skipped.append(Skipped(where=str(path.relative_to(root)), reason=str(error)))
+            continue
+        parts.append({**part, "backend": name})
+        for reason, count in part["unknown"].items():
+            skipped.append(Skipped(where=str(path.relative_to(root)), reason=reason, count=count))
     found = []
     for fmt in dict.fromkeys(spec.formats.values() if spec.format_column else (spec.only_format,)):
         rows, dropped = _join(parts, fmt, family.dimensions)
@@ -205,13 +112,17 @@ def read_measurements(
         if rows is None:
             continue
         columns, seconds, kernels, backends = rows
-        source = f"{PACKAGE} {VERSION}, fastest of {', '.join(backends)}"
-        if spec.folder.endswith("nccl"):
-            source = f"{PACKAGE} {VERSION}, {backends[0].replace('nccl', 'NCCL')}"
+        fastest = "" if len(backends) == 1 or "library" in columns else "fastest of "
+        libraries: tuple[str, ...] = ()
+        if "library" in columns:
+            names, places = np.unique(columns["library"].astype(str), return_inverse=True)
+            libraries = tuple(names.tolist())
+            columns = {**columns, "library": places.ravel().astype(np.float64)}
         found.append(
             Measurements(
                 accelerator=FOLDERS.get(folder, folder), family=spec.family, number_format=fmt, columns=columns,
-                seconds=seconds, kernels=kernels, source=source,
+                seconds=seconds, kernels=kernels, source=f"{PACKAGE} {VERSION}, {fastest}{', '.join(backends)}",
+                libraries=libraries,
             )
         )  # fmt: skip
     return found, skipped
@@ -222,8 +133,8 @@ def _current_tables(place: Path, folder: str, file: str) -> list[tuple[str, Path
     found = []
     backends = (
         [place]
-        if place.name == "nccl"
-        else sorted(p for p in place.glob("*") if p.is_dir() and p.name != "nccl")
+        if place.name in COLLECTIVES
+        else sorted(p for p in place.glob("*") if p.is_dir() and p.name not in COLLECTIVES)
     )
     for backend in backends:
         tables = {path.parent.name: path for path in backend.glob(f"*/{file}.parquet")}
@@ -258,6 +169,8 @@ def measured_tables(
                 found, left = read_measurements(folder, spec, root=root)
                 tables += found
                 skipped += left
+        if wanted is None:
+            skipped += unread(folder, root)
     known = set(FOLDERS)
     for path in sorted(root.glob("*")) if accelerator is None else ():
         if path.is_dir() and path.name not in known and any(path.rglob("*.parquet")):
@@ -285,51 +198,100 @@ def _read(path: Path, family: Family, spec: TableSpec) -> dict[str, Any]:
     names = table.column_names
     if spec.family == "exchange":
         table = table.append_column("mode", pa.array(_modes(table)))
-    wanted = {name: spec.rename.get(name, name) for name in family.dimensions if name not in spec.constants}
-    wanted.pop("backend", None)
+    derived = ("backend", "library", *spec.constants)
+    wanted = {name: spec.rename.get(name, name) for name in family.dimensions if name not in derived}
     absent = [name for name, theirs in wanted.items() if theirs not in table.column_names]
     missing = [wanted[name] for name in absent if name not in family.defaults]
-    missing += [name for name in ("latency", spec.format_column) if name and name not in names]
+    missing += [name for name in (spec.latency, spec.format_column) if name and name not in names]
     if missing:
         raise _BadTableError(f"lacks the column {', '.join(missing)}")
+    count, backend = table.num_rows, path.parents[1].name
+    kernels = _words(table, "kernel_source")
     try:
-        milliseconds = table["latency"].to_numpy().astype(np.float64)
-        columns: dict[str, NDArray[np.float64]] = {}
+        times = table[spec.latency].to_numpy().astype(np.float64)
+        columns: dict[str, NDArray[Any]] = {}
         for name in family.dimensions:
-            if name == "backend":
-                columns[name] = np.full(milliseconds.shape, float(BACKENDS.index(path.parents[1].name)))
+            if name == "library":
+                columns[name] = _library(table, backend, kernels, spec)
+            elif name == "backend":
+                columns[name] = np.full(count, float(BACKENDS.index(backend)))
             elif name in spec.constants or name in absent:
-                value = spec.constants.get(name, family.defaults.get(name, 0.0))
-                columns[name] = np.full(milliseconds.shape, value)
+                columns[name] = np.full(count, spec.constants.get(name, family.defaults.get(name, 0.0)))
             elif name in spec.parts:
-                words = [str(word) for word in table[wanted[name]].to_pylist()]
+                words = _words(table, wanted[name])
                 place = {word: _place(word, spec.parts[name]) for word in set(words)}
                 columns[name] = np.array([place[word] for word in words])
             elif name in spec.codes:
                 code = spec.codes[name]
-                columns[name] = np.array(
-                    [code.get(str(word), np.nan) for word in table[wanted[name]].to_pylist()], float
-                )
+                columns[name] = np.array([code.get(word, np.nan) for word in _words(table, wanted[name])], float)
             else:
                 columns[name] = table[wanted[name]].to_numpy().astype(np.float64) * spec.scales.get(name, 1.0)
     except (ValueError, TypeError) as error:
         raise _BadTableError(f"holds text where a number belongs: {error}") from error
     if "nccl_dtype" in names:
-        columns["num_bytes"] *= np.array(
-            [_ELEMENT_BYTES.get(str(d), np.nan) for d in table["nccl_dtype"].to_pylist()]
-        )
-    count = len(milliseconds)
-    kernels = table["kernel_source"].to_pylist() if "kernel_source" in names else [""] * count
-    # A row whose word is not in our codes is another operator; it is left out before times are judged.
-    known = np.ones(count, bool)
+        columns["num_bytes"] *= np.array([_ELEMENT_BYTES.get(d, np.nan) for d in _words(table, "nccl_dtype")])
+    # A row whose word is not in our codes is another operator; it is left out, and counted, before times are judged.
+    known, unknown = np.ones(count, bool), Counter()
     for name in spec.codes:
-        known &= np.isfinite(columns[name])
-    formats = table[spec.format_column].to_pylist() if spec.format_column else [""] * count
-    ours = [spec.formats.get(str(name), "") if spec.format_column else spec.only_format for name in formats]
+        strange = ~np.isfinite(columns[name])
+        known &= ~strange
+        words = np.array(_words(table, wanted[name]), dtype=object)[strange]
+        unknown.update(f"{wanted[name]} {word} is not known here" for word in words.tolist())
+    formats = _words(table, spec.format_column) if spec.format_column else [""] * count
+    ours = [spec.formats.get(name, "") if spec.format_column else spec.only_format for name in formats]
+    unknown.update(
+        f"{spec.format_column} {name} is not known here" for name, our in zip(formats, ours, strict=True) if not our
+    )
     return {
-        "columns": columns, "seconds": milliseconds * spec.unit_s, "kernels": np.array(kernels, dtype=object),
-        "formats": np.where(known, np.array(ours, dtype=object), ""),
+        "columns": columns, "seconds": times * spec.unit_s, "kernels": np.array(kernels, dtype=object),
+        "formats": np.where(known, np.array(ours, dtype=object), ""), "unknown": unknown,
     }  # fmt: skip
+
+
+def _words(table: Any, column: str) -> list[str]:
+    """A column of words; empty ones where the table does not have it."""
+    if column not in table.column_names:
+        return [""] * table.num_rows
+    return [str(word) for word in table[column].to_pylist()]
+
+
+def _library(table: Any, backend: str, kernels: list[str], spec: TableSpec) -> NDArray[Any]:
+    """The name of each row's kernel."""
+    if spec.also == "exchange":
+        kernels, also = _words(table, "comm_backend"), _words(table, "comm_dtype")
+    else:
+        also = _words(table, spec.also)
+    queries = _words(table, "attn_dtype")
+    keys = list(zip(kernels, also, queries, strict=True))
+    names = {
+        (kernel, word, query): library_name(backend, f"{kernel}_{word}" if word else kernel, fp8=query == "fp8")
+        for kernel, word, query in set(keys)
+    }
+    return np.array([names[key] for key in keys], dtype=object)
+
+
+def unread(folder: str, root: Path) -> list[Skipped]:
+    """The tables of one accelerator that no reader takes: named, with their rows and the reason."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    taken = {
+        path for spec in TABLES for _, path in _current_tables(root / folder / spec.folder, folder, spec.file)
+    }
+    files = {spec.file for spec in TABLES}
+    found = []
+    for path in sorted((root / folder).rglob("*.parquet")):
+        if path in taken:
+            continue
+        reason = NOT_READ.get(path.stem, "no reader knows this table")
+        if path.stem in files:
+            reason = "another version of it is the current one"
+        try:
+            count = pq.read_metadata(path).num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            reason, count = f"cannot be read: {str(error).splitlines()[0]}", 1
+        found.append(Skipped(where=str(path.relative_to(root)), reason=reason, count=count))
+    return found
 
 
 def _place(word: str, parts: tuple[str, ...]) -> float:
@@ -339,7 +301,7 @@ def _place(word: str, parts: tuple[str, ...]) -> float:
 def _modes(table: Any) -> list[str]:
     """The way of an exchange: its library and its phase."""
     ways = zip(table["comm_backend"].to_pylist(), table["phase"].to_pylist(), strict=True)
-    return [f"{way if f'{way}/{phase}' in _MODES else 'other'}/{phase}" for way, phase in ways]
+    return [f"{way if f'{way}/{phase}' in MODES else 'other'}/{phase}" for way, phase in ways]
 
 
 def _join(parts: list[dict[str, Any]], fmt: str, dimensions: tuple[str, ...]) -> tuple[Any, int]:
@@ -353,16 +315,18 @@ def _join(parts: list[dict[str, Any]], fmt: str, dimensions: tuple[str, ...]) ->
     kernels = np.concatenate([p["kernels"][m] for p, m in chosen])
     good = np.isfinite(seconds) & (seconds > 0)
     for column in columns.values():
-        good &= np.isfinite(column)
+        if column.dtype.kind == "f":
+            good &= np.isfinite(column)
     dropped = int((~good).sum())
     columns, seconds, kernels = {n: c[good] for n, c in columns.items()}, seconds[good], kernels[good]
     # Fastest first, so that the first of equal shapes is the best kernel.
-    order = np.lexsort((seconds, *reversed(list(columns.values()))))
+    keys = [c if c.dtype.kind == "f" else np.unique(c.astype(str), return_inverse=True)[1] for c in columns.values()]
+    order = np.lexsort((seconds, *reversed(keys)))
     keep = np.ones(order.size, bool)
     if order.size > 1:
         same: NDArray[np.bool_] = np.ones(order.size - 1, bool)
-        for column in columns.values():
-            same &= column[order][1:] == column[order][:-1]
+        for key in keys:
+            same &= key[order][1:] == key[order][:-1]
         keep[1:] = ~same
     order = order[keep]
     names, counts = np.unique(kernels[order].astype(str), return_counts=True)
