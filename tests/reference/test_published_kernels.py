@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from shapewright.cost.choice import scan_fits
 from shapewright.cost.price import cost_model
 from shapewright.cost.scan import scan_time
 from shapewright.hardware.catalog import load_accelerator
@@ -45,7 +46,7 @@ def test_large_products_run_at_the_published_rate(name: str, number_format: str,
 def test_the_scan_steps_exactly_at_the_number_of_multiprocessors(name: str, slots: int) -> None:
     # Measured gated-delta prefill, T 8,192: flat to 128 heads on H100, 2x at 192 (.407 and .792 ms).
     model = cost_model(load_accelerator(name))
-    fit = next(fit for fit in model.calibration.fits if fit.family == "gdn/scan")
+    fit = next(fit for fit in scan_fits(model.calibration, "delta", "scan") if ".vllm." in fit.family)
     device = model.device("bf16")
     assert device.slots == slots
     heads = np.array([slots - 1, slots, slots + 1, 2 * slots, 2 * slots + 1])

@@ -17,6 +17,7 @@ from shapewright.cost.coefficient import Coefficient
 from shapewright.cost.device import Device
 from shapewright.cost.formats import KernelFormat
 from shapewright.cost.library import library_names
+from shapewright.hardware.calibration import Fit
 
 Columns = Mapping[str, NDArray[np.float64]]
 TimeOf = Callable[[Mapping[str, float], Device, KernelFormat, Columns], NDArray[np.float64]]
@@ -91,6 +92,10 @@ class Family:
     """Coefficients of variants that another function prices."""
     defaults: Mapping[str, float] = field(default_factory=dict)
     """Values of dimensions that a file may leave out."""
+    serves: Callable[[Fit, Columns], NDArray[np.bool_]] = lambda fit, x: np.ones(
+        next(iter(x.values())).shape, bool
+    )
+    """Which rows a kernel is run for, where rows do not say their kernel."""
     own_peak: bool = False
     """Whether its products run at the peak of its format; else they multiply in 16 bits whatever a cache holds."""
     prepare: Callable[[Columns], Columns] = lambda x: x

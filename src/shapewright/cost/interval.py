@@ -24,6 +24,10 @@ FEWEST = 20
 UNKNOWN = (0.5, 2.0)
 SHORT = 3.0
 """A kernel whose ideal time is within this many launches is short."""
+CODES = frozenset(
+    {"backend", "kernel", "library", "distribution", "model", "gemm_format", "step_kind", "kind", "mode"}
+)
+"""Columns that name a kernel and have no range."""
 WIDENING = 0.15
 """Relative widening per factor of two outside the fitted range; assumed."""
 
@@ -63,6 +67,8 @@ def multipliers(
     low, high = (np.array([end[side] for end in ends])[place] for side in (0, 1))
     outside = np.zeros(place.shape)
     for name, values in columns.items():
+        if name in CODES:
+            continue
         least, most = fit.ranges.get(name, (0.0, np.inf))
         above = np.log2(np.maximum(values, 1.0) / max(most, 1.0))
         below = np.log2(least / np.maximum(values, 1e-9)) if least > 0 else np.zeros(place.shape)

@@ -1,7 +1,7 @@
 """One accelerator with its calibration, ready to price operators.
 
-Decisions: every method takes scalars or arrays that broadcast and returns seconds; families and formats without
-a fit of their own use the nearest one of the same device (``FALLBACK``), never a guess about another family.
+Decisions: every method takes scalars or arrays that broadcast and returns seconds; which fit prices what is chosen in
+:mod:`shapewright.cost.choice`, and attention, experts and power have rooms of their own beside this one.
 A prediction is for a kernel inside a model: weights cold in memory. Of several measured kernels that can do the same
 work the fastest is priced. At the level ``residual`` the physics is corrected by the measured kernels nearest to it
 (:mod:`shapewright.cost.residual`), for products, attention, scans and experts; the evidence then says ``measured``.
@@ -9,7 +9,6 @@ work the fastest is priced. At the level ``residual`` the physics is corrected b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shapewright.cost import fourier, recurrence
-from shapewright.cost.attention import BACKWARD, decode_time, prefill_time, query_pairs
+from shapewright.cost.attention import BACKWARD, query_pairs
 from shapewright.cost.bandwidth import pointwise_time
+from shapewright.cost.choice import attention_fits, fit_of, most_measured, scan_fits
 from shapewright.cost.collective import (
     FITTED_AS,
     KINDS,
@@ -29,11 +29,14 @@ from shapewright.cost.collective import (
     collective_time,
 )
 from shapewright.cost.device import Device, device_of
-from shapewright.cost.energy import Board, mean_power, slow_down, wanted_power
-from shapewright.cost.families import BACKENDS, GROUPS, WIDE
+from shapewright.cost.energy import Board
+from shapewright.cost.families import family_of
 from shapewright.cost.formats import FORMATS, kernel_format
 from shapewright.cost.matmul import matmul_time
-from shapewright.cost.moe import moe_time
+from shapewright.cost.price_attention import fused_attention
+from shapewright.cost.price_experts import BACKWARD as EXPERTS_BACKWARD
+from shapewright.cost.price_experts import expert_fits, experts_time, kernel_name
+from shapewright.cost.price_power import Kernel, board_of, capped, kernel_joules, slowed
 from shapewright.cost.residual import MeasuredLevel, Residual, installed_tables
 from shapewright.cost.scan import scan_time, stream_time
 from shapewright.cost.transfer import StandIn, calibrated
@@ -46,18 +49,10 @@ from shapewright.hardware.cluster import Tier
 Array = NDArray[np.float64]
 Level = Literal["physics", "residual"]
 LEVELS: tuple[Level, ...] = ("physics", "residual")
-FALLBACK = {
-    "fp16": ("bf16",), "tf32": ("bf16",), "fp32": ("bf16",), "fp8": ("bf16",), "fp8_block": ("fp8", "bf16"),
-    "nvfp4": ("fp8", "bf16"), "int8": ("fp8", "bf16"), "int8_wo": ("bf16",), "int4_wo": ("int8_wo", "bf16"),
-    "bytes": ("fp8",),
-}  # fmt: skip
-"""Which format's coefficients stand in, in order; they are ratios to the wanted format's own peak and bytes."""
 SCAN_BACKWARD = {"delta": 2.75, "kda": 2.75, "rwkv7": 3.0, "gla": 3.35, "ssd": 2.3, "mlstm": 2.3}
 """Gradient of a chunked scan over its forward pass. Measured on GB200 (flash-linear-attention's README, forward and
 forward with gradient): gated delta rule 1.265 and 4.738 ms, GLA 1.765 and 7.670, retention (scalar decay, as Mamba-2
 and mLSTM have) .787 and 2.618. KDA is taken as the delta rule, RWKV-7 between it and GLA; assumed [1]."""
-SCAN_FITS = {"delta": "gdn/scan", "kda": "kda/scan", "rwkv7": "kda/scan", "ssd": "mamba2/scan"}
-"""Measured kernels of a kind of scan; the rest, and what is not measured here, borrow ``gdn/scan``."""
 SCAN_WORK = {"rwkv7": 1.75}
 """FLOP of a chunk over those of the borrowed kernel's (see :class:`shapewright.architecture.operator.Scan`)."""
 ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE}
@@ -66,8 +61,6 @@ STEP_TOKENS = 16
 """Up to this many tokens per sequence the state is read and written once (decode); more is a chunked scan."""
 USUAL_HEAD_DIM = 128.0
 """The head size whose fit speaks for attention as a whole."""
-DECODE_QUERIES = 16
-"""Up to this many queries per sequence a kernel splits the keys (decode); more is prefill."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,11 +80,7 @@ class CostModel:
         Raises:
             NotCoveredError: neither exists.
         """
-        for name in (number_format, *FALLBACK.get(number_format, ())):
-            for fit in self.calibration.fits:
-                if fit.family == family and fit.number_format == name:
-                    return fit
-        return self.calibration.find(family, number_format)
+        return fit_of(self.calibration, family, number_format)
 
     def memory_fit(self, activations: str = "bytes") -> Fit:
         """The fit of memory-bound kernels for activations of a format, where there is one; else of bytes as such.
@@ -103,40 +92,6 @@ class CostModel:
             if fit.family == "memory" and fit.number_format == activations:
                 return fit
         return self.fit("memory", "bytes")
-
-    def attention_fit(self, family: str, number_format: str, head_dim: float, windowed: bool) -> Fit:
-        """The fit of the attention kernel of a head size; of the nearest size where that one was not measured.
-
-        Of several backends' kernels, that with the most measured rows.
-
-        Raises:
-            NotCoveredError: no attention kernel is calibrated here.
-        """
-        return max(
-            self.attention_fits(family, number_format, head_dim, windowed), key=lambda fit: fit.num_rows
-        )
-
-    def attention_fits(
-        self, family: str, number_format: str, head_dim: float, windowed: bool
-    ) -> tuple[Fit, ...]:
-        """The fits of all backends' kernels of a head size, or of the nearest size.
-
-        Raises:
-            NotCoveredError: no attention kernel is calibrated here.
-        """
-        formats = (number_format, *FALLBACK.get(number_format, ()))
-
-        def distance(fit: Fit) -> tuple[int, float, bool]:
-            size = fit.family.partition("/")[2].partition(".")[0]
-            place = formats.index(fit.number_format) if fit.number_format in formats else len(formats)
-            gap = abs(math.log(max(head_dim, 1.0) / float(size.rstrip("w")))) if size else 0.0
-            return place, gap, size.endswith("w") != windowed
-
-        fits = [fit for fit in self.calibration.fits if fit.family.partition("/")[0] == family]
-        if not fits:
-            return (self.calibration.find(family, number_format),)
-        nearest = min(map(distance, fits))
-        return tuple(fit for fit in fits if distance(fit) == nearest)
 
     def device(self, number_format: str) -> Device:
         """The nominal numbers for a format."""
@@ -179,67 +134,38 @@ class CostModel:
 
     def experts(
         self, *, tokens: Any, hidden: Any, inter: Any, topk: Any, experts: Any, number_format: str, ep: Any = 1,
-        distribution: Any = 0, matrices: Any = 3, kernel: str | None = None,
+        distribution: Any = 0, matrices: Any = 3, kernel: str | None = None, backward: bool = False,
     ) -> Array:  # fmt: skip
-        """Seconds of one rank's layer of experts, forward: routing, grouped products, sum; sizes broadcast.
+        """Seconds of one rank's layer of experts: routing, grouped products, sum; sizes broadcast.
 
         ``inter`` is an expert's width on this rank, ``experts`` counts those of all ``ep`` ranks; see
         :func:`shapewright.cost.moe.moe_time`. ``kernel`` names a measured one (``vllm.triton``); None takes the
-        fastest.
+        fastest. ``backward`` gives the gradients' time.
 
         Raises:
             NotCoveredError: no such kernel is calibrated here, or the format has no published peak.
         """
-        kernels = [fit for fit in self._expert_fits(number_format) if kernel in (None, _kernel_name(fit))]
+        measured = expert_fits(self.calibration, number_format)
+        kernels = tuple(fit for fit in measured if kernel in (None, kernel_name(fit)))
         if not kernels:
-            have = sorted({_kernel_name(fit) for fit in self._expert_fits(number_format)})
+            have = ", ".join(sorted({kernel_name(fit) for fit in measured}))
             raise NotCoveredError(
                 f"experts in {number_format} on {self.accelerator.name} have no kernel {kernel or 'measured'}",
-                f"measured: {', '.join(have) or 'none'}", "choose another format or kernel",
+                f"measured: {have or 'none'}", "choose another format or kernel",
             )  # fmt: skip
         device, fmt = self.device(number_format), kernel_format(number_format)
-        sizes = np.broadcast_arrays(
-            *(
-                np.asarray(x, np.float64)
-                for x in (tokens, hidden, inter, topk, experts, ep, distribution, matrices)
-            )
+        sizes = (tokens, hidden, inter, topk, experts, ep, distribution, matrices)
+        seconds = price_unique(
+            lambda *flat: experts_time(kernels, device, fmt, self._corrected, *flat),
+            *np.broadcast_arrays(*(np.asarray(x, np.float64) for x in sizes)),
         )
-
-        def price(*flat: NDArray) -> Array:
-            best = np.full(flat[0].size, np.inf)
-            for fit in kernels:
-                shape = fit.family.partition("/")[2].partition(".")[0]
-                served = (flat[5] > 1) == shape.startswith("parted")
-                served &= (flat[7] < 3) == shape.endswith("_plain")
-                t, d, f, top, e, p, kind, num = (column[served] for column in flat)
-                if t.size:
-                    seconds = moe_time(
-                        fit.coefficients, device, fmt, tokens=t, hidden=d, inter=f, topk=top, experts=e, ep=p,
-                        distribution=kind, matrices=num,
-                    )  # fmt: skip
-                    seconds = self._corrected(
-                        seconds, fit, num_tokens=t, hidden_size=d, inter_size=f, topk=top, num_experts=e,
-                        moe_tp_size=np.ones_like(t), moe_ep_size=p, distribution=kind,
-                    )  # fmt: skip
-                    best[served] = np.minimum(best[served], seconds)
-            return best
-
-        seconds = price_unique(price, *sizes)
         if not np.isfinite(seconds).all():
             raise NotCoveredError(
                 f"experts in {number_format} on {self.accelerator.name} have no kernel for this layer",
                 "experts without a gate, or spread over ranks, were not measured in this format",
                 "choose another number format",
             )
-        return seconds
-
-    def _expert_fits(self, number_format: str) -> list[Fit]:
-        fits = [fit for fit in self.calibration.fits if fit.family.startswith("moe/")]
-        for name in (number_format, *FALLBACK.get(number_format, ())):
-            found = [fit for fit in fits if fit.number_format == name]
-            if found:
-                return found
-        return []
+        return seconds * EXPERTS_BACKWARD if backward else seconds
 
     def attention(
         self, *, batch: Any, q_len: Any, kv_len: Any, heads: Any, kv_heads: Any, head_dim: Any, v_head_dim: Any,
@@ -258,41 +184,7 @@ class CostModel:
         )
 
         def price(*flat: NDArray) -> Array:
-            seconds = np.empty(flat[0].size)
-            few, narrow = flat[1] <= DECODE_QUERIES, flat[7] < flat[2]
-            share = flat[3] / flat[4]
-            group = np.where(few, np.where(share == 1, 1, np.where(share > WIDE, 2, 0)), 0)
-            # One kernel per head size, windowed or not, prefill or decode; few distinct ones occur.
-            for head, windowed, decode, size in sorted(
-                {*zip(flat[5].tolist(), narrow.tolist(), few.tolist(), group.tolist(), strict=True)}
-            ):
-                rows = (flat[5] == head) & (narrow == windowed) & (few == decode) & (group == size)
-                b, q, kv, h, g, hd, vd, w, c = (column[rows] for column in flat)
-                sizes: dict[str, Any] = dict(
-                    batch=b, q_len=q, kv_len=kv, heads=h, kv_heads=g, head_dim=hd, v_head_dim=vd, window=w
-                )
-                shape = dict(batch_size=b, num_heads=h, num_key_value_heads=g, head_dim=hd)
-                shape["window_size"] = np.where(np.isfinite(w) & windowed, w, 0.0)
-                if decode:
-                    fits = self.attention_fits("attention_decode", number_format, head, windowed)
-                    serving = [fit for fit in fits if _serves(fit, size)]
-                    times = [
-                        self._corrected(
-                            decode_time(fit.coefficients, device, kv_bytes=width, **sizes),
-                            fit,
-                            step=kv - 1.0,
-                            **shape,
-                        )
-                        for fit in serving or fits
-                    ]
-                    seconds[rows] = np.min(times, axis=0)
-                else:
-                    fit = self.attention_fit("attention", number_format, head, windowed)
-                    causal = c.astype(bool)
-                    taken = prefill_time(fit.coefficients, device, causal=causal, kv_bytes=width, **sizes)
-                    # Only causal attention over a whole sequence was measured.
-                    known = causal & (q == kv)
-                    seconds[rows] = np.where(known, self._corrected(taken, fit, isl=q, **shape), taken)
+            seconds = fused_attention(self.calibration, device, number_format, width, self._corrected, *flat)
             b, q, kv, h, g, hd, vd, w, c = flat
             flops = 2.0 * b * h * query_pairs(q, kv, c.astype(bool), w) * (hd + vd)
             size = b * (q * h + kv * g) * (hd + vd) * width
@@ -320,35 +212,32 @@ class CostModel:
         the measured ratio. All kinds cut the sequence into chunks, so one without measurements here borrows the span
         of another.
         """
-        fit, step = self._physics("scan", kind), self._step_fit(kind)
+        fits, steps = (scan_fits(self.calibration, kind, step) for step in ("scan", "recurrent"))
         device = self.device("bf16" if "bf16" in self.accelerator.peak_flops else "fp32")
         work = SCAN_WORK.get(kind, 1.0)
 
         def price(*flat: NDArray) -> Array:
             b, t, h, dk, dv, g = flat
             state = 8.0 * b * h * dk * dv + 2.0 * b * t * (2.0 * g * dk + 2.0 * h * dv)
-            few = stream_time(step.coefficients, device, num_bytes=state, units=b * h)
-            taken = work * scan_time(
-                fit.coefficients,
-                device,
-                sequences=b,
-                length=t,
-                heads=h,
-                key_dim=dk,
-                value_dim=dv,
-                key_heads=g,
-            )
-            taken = self._corrected(
-                taken,
-                fit,
-                batch_size=b,
-                seq_len=t,
-                num_k_heads=g,
-                head_k_dim=dk,
-                num_v_heads=h,
-                head_v_dim=dv,
-            )
-            return np.where(t <= STEP_TOKENS, few, taken)
+            few = [
+                stream_time(
+                    step.coefficients,
+                    device,
+                    num_bytes=state,
+                    units=b * h,
+                    sequences=b,
+                    length=np.ones_like(b),
+                )
+                for step in steps
+            ]
+            shape = dict(batch_size=b, seq_len=t, num_k_heads=g, head_k_dim=dk, num_v_heads=h, head_v_dim=dv)
+            many = [
+                self._corrected(
+                    work * scan_time(fit.coefficients, device, sequences=b, length=t, heads=h, key_dim=dk,
+                                     value_dim=dv, key_heads=g), fit, **shape)
+                for fit in fits
+            ]  # fmt: skip
+            return np.where(t <= STEP_TOKENS, np.min(few, axis=0), np.min(many, axis=0))
 
         shared = heads if key_heads is None else key_heads
         sizes = np.broadcast_arrays(batch, seq_len, heads, key_dim, value_dim, shared)
@@ -370,11 +259,6 @@ class CostModel:
         device = self.device("bf16" if "bf16" in self.accelerator.peak_flops else "fp32")
         seconds = fourier.fused_time(device, self.accelerator, sequences=sequences, length=length)
         return seconds * fourier.BACKWARD if backward else seconds
-
-    def _step_fit(self, kind: str) -> Fit:
-        have = {fit.family for fit in self.calibration.fits}
-        wanted = SCAN_FITS.get(kind, "gdn/scan").replace("/scan", "/recurrent")
-        return self.fit(wanted if wanted in have else "gdn/recurrent", "bf16")
 
     def pointwise(self, num_bytes: ArrayLike, activations: str = "bytes") -> Array:
         """Seconds of a kernel bounded by its ``num_bytes`` of memory traffic, its launch included.
@@ -424,21 +308,20 @@ class CostModel:
 
     def _physics(self, family: str, number_format: str) -> Fit:
         if family == "scan":
-            have = {fit.family for fit in self.calibration.fits}
             if number_format in ASSUMED:
                 return ASSUMED[number_format]
-            wanted = SCAN_FITS.get(number_format, "gdn/scan")
-            return self.fit(wanted if wanted in have else "gdn/scan", "bf16")
+            return most_measured(scan_fits(self.calibration, number_format, "scan"))
         if family in ("attention", "attention_decode"):
-            return self.attention_fit(family, number_format, USUAL_HEAD_DIM, windowed=False)
+            return most_measured(
+                attention_fits(self.calibration, family, number_format, USUAL_HEAD_DIM, windowed=False)
+            )
         return self.fit({"moe": "matmul"}.get(family, family), number_format)
 
     def _residual(self, fit: Fit) -> Residual | None:
         """The measured kernels of a fit; None at the level of physics, and where the fit is a relative's."""
         if self.measured is None or fit.kind != "fitted":
             return None
-        own = fit.family.partition("/")[0] in ("matmul", "moe")
-        device = self.device(fit.number_format if own else "bf16")
+        device = self.device(fit.number_format if family_of(fit.family).own_peak else "bf16")
         return self.measured.residual(fit, device, FORMATS.get(fit.number_format, FORMATS["bf16"]))
 
     def _corrected(self, seconds: Array, fit: Fit, **columns: NDArray) -> Array:
@@ -451,16 +334,7 @@ class CostModel:
         Raises:
             NotCoveredError: the board's power limit is unknown.
         """
-        if self.accelerator.tdp is None:
-            raise NotCoveredError(
-                f"{self.accelerator.name} has no published TDP",
-                "power is counted relative to it",
-                "give one: --set tdp=700W",
-            )
-        fit, limit = self.calibration.find("energy", "board"), self.accelerator.tdp.value
-        if fit.kind == "fitted":
-            return Board(limit=fit.ranges["power_limit_w"][0], coefficients=fit.coefficients)
-        return Board(limit=limit, coefficients=fit.coefficients)
+        return board_of(self.accelerator, self.calibration)
 
     def joules(
         self,
@@ -479,40 +353,22 @@ class CostModel:
         Raises:
             NotCoveredError: no power was fitted here or on a relative, or the TDP is unknown.
         """
-        board, cap = self.board(), self.accelerator.power_cap
-        wanted = self._wanted(board, seconds, flops, num_bytes, number_format, kind)
-        return mean_power(board, wanted, cap.value if cap is not None else None) * np.asarray(
-            seconds, np.float64
+        kernel = Kernel(
+            seconds=seconds, flops=flops, num_bytes=num_bytes, number_format=number_format, kind=kind
         )
+        return kernel_joules(self.accelerator, self.board(), self.device(number_format), kernel)
 
     def sustained(
         self, seconds: Array, flops: ArrayLike, num_bytes: ArrayLike, number_format: str, kind: str
     ) -> Array:
         """``seconds`` measured under the TDP, as they become under a lower ``power_cap``; unchanged without one."""
-        cap, tdp = self.accelerator.power_cap, self.accelerator.tdp
-        if cap is None or tdp is None or cap.value >= tdp.value:
+        cap = capped(self.accelerator)
+        if cap is None:
             return seconds
-        board = self.board()
-        wanted = self._wanted(board, seconds, flops, num_bytes, number_format, kind)
-        return seconds * slow_down(board, wanted, cap.value)
-
-    def _wanted(
-        self,
-        board: Board,
-        seconds: ArrayLike,
-        flops: ArrayLike,
-        num_bytes: ArrayLike,
-        number_format: str,
-        kind: str,
-    ) -> Array:
-        device, t = self.device(number_format), np.asarray(seconds, np.float64)
-        return wanted_power(
-            board,
-            flop_rate=np.asarray(flops, np.float64) / t / device.peak,
-            byte_rate=np.asarray(num_bytes, np.float64) / t / device.bandwidth,
-            number_format=number_format,
-            kind=kind,
+        kernel = Kernel(
+            seconds=seconds, flops=flops, num_bytes=num_bytes, number_format=number_format, kind=kind
         )
+        return slowed(self.board(), self.device(number_format), kernel, cap)
 
     def interval(self, family: str, number_format: str) -> tuple[float, float]:
         """The 90 % interval of a single kernel's time as multipliers of the prediction.
@@ -522,17 +378,6 @@ class CostModel:
         """
         fit = self.evidence(family, number_format)
         return fit.low, fit.high
-
-
-def _kernel_name(fit: Fit) -> str:
-    """Backend and library of an expert kernel's fit: ``vllm.triton`` of ``moe/whole_plain.vllm.triton``."""
-    return fit.family.partition(".")[2]
-
-
-def _serves(fit: Fit, group: int) -> bool:
-    """Whether a decode kernel serves groups of query heads of this size (see ``families.GROUPS``)."""
-    backend = fit.family.partition(".")[2]
-    return backend in BACKENDS[:2] or not backend or backend == f"trtllm{GROUPS[group]}"
 
 
 def cost_model(accelerator: Accelerator, level: Level = "physics") -> CostModel:

@@ -120,7 +120,7 @@ class MeasuredLevel:
             rows = self.read[family.name].get(key)
             self.built[key] = None
             if rows is not None:
-                predicted = family.time(fit.coefficients, device, fmt, rows.columns)
+                predicted = family.time(fit.coefficients, device, fmt, family.prepare(rows.columns))
                 self.built[key] = Residual.of(rows, np.log(rows.seconds / predicted))
         return self.built[key]
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from shapewright.errors import NotCoveredError
 from shapewright.evidence import Kind
 
+SHOWN = 16
+"""Families that a message names."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
@@ -61,7 +64,8 @@ class Calibration:
                 return fit
         own = sorted({fit.number_format for fit in self.fits if fit.family == family})
         families = sorted({fit.family.partition("/")[0] for fit in self.fits})
-        have = f"{family} in {', '.join(own)}" if own else ", ".join(families)
+        more = f" and {len(families) - SHOWN} more" if len(families) > SHOWN else ""
+        have = f"{family} in {', '.join(own)}" if own else ", ".join(families[:SHOWN]) + more
         raise NotCoveredError(
             f"{family}/{number_format} is not calibrated on {self.accelerator}",
             f"calibrated: {have or 'nothing'}",

@@ -19,7 +19,7 @@ from scipy.optimize import least_squares
 from shapewright.cost.attention import query_pairs
 from shapewright.cost.device import device_of
 from shapewright.cost.energy import COEFFICIENTS, OF_KIND, Board, mean_power, wanted_power
-from shapewright.cost.families import DISTRIBUTIONS
+from shapewright.cost.families.experts import DISTRIBUTIONS
 from shapewright.cost.formats import FORMATS
 from shapewright.cost.interval import conformal
 from shapewright.cost.router import routed

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shapewright.cost.choice import attention_fits, candidates, kernels_of
 from shapewright.cost.device import Device, device_of
 from shapewright.cost.families import family_of, variants
 from shapewright.cost.family import Family, Measurements
@@ -80,44 +81,57 @@ def kernel_device(model: CostModel, rows: Measurements) -> Device:
     return device_of(model.accelerator, own, slots=model.stand_in.slots, cache=model.stand_in.cache)
 
 
-def fit_for(model: CostModel, rows: Measurements) -> Fit:
-    """The fit that prices the rows of one variant.
+def fits_for(model: CostModel, rows: Measurements) -> tuple[Fit, ...]:
+    """The fits that price the rows of one variant: its own, or every kernel that it may be.
+
+    Rows that do not say their kernel are priced with the fastest of those that serve them; so are rows of a kernel
+    with too few rows for a fit of its own.
 
     Raises:
         NotCoveredError: no such kernel is calibrated on this accelerator.
     """
-    for fit in model.calibration.fits:
-        if fit.family == rows.family and fit.number_format == rows.number_format:
-            return fit
     base, _, variant = rows.family.partition("/")
+    own = tuple(
+        fit for fit in model.calibration.fits
+        if fit.family == rows.family and fit.number_format == rows.number_format
+    )  # fmt: skip
+    if own:
+        return own
     if base in ("attention", "attention_decode") and variant:
         size = variant.partition(".")[0]
-        return model.attention_fit(base, rows.number_format, float(size.rstrip("w")), size.endswith("w"))
-    if base == "moe":
-        # Too few rows for a fit of their own: the backend's or another's kernel for the same kind of layer.
-        kind = variant.partition(".")[0]
-        alike = [
-            fit for fit in model.calibration.fits
-            if fit.number_format == rows.number_format and fit.family.partition(".")[0] == f"moe/{kind}"
-        ]  # fmt: skip
-        if alike:
-            return max(alike, key=lambda fit: fit.num_rows)
-    return model.fit(rows.family, rows.number_format)
+        fits = attention_fits(
+            model.calibration, base, rows.number_format, float(size.rstrip("w")), size.endswith("w")
+        )
+        return candidates(fits)
+    found = kernels_of(model.calibration, base, variant, rows.number_format)
+    found = found or kernels_of(model.calibration, base, variant.partition(".")[0], rows.number_format)
+    if found:
+        return candidates(found)
+    return (model.fit(rows.family, rows.number_format),)
 
 
 def score(model: CostModel, rows: Measurements, residual: Residual | None = None) -> Scored:
-    """Predict the rows of one variant as their benchmark measured them.
+    """Predict the rows of one variant as their benchmark measured them, by the fastest kernel that may be theirs.
 
     Raises:
         NotCoveredError: family or format is not calibrated here, or has no published peak.
     """
     family, fmt = family_of(rows.family), kernel_format_of(rows)
-    fit, device = fit_for(model, rows), kernel_device(model, rows)
-    predicted = family.time(fit.coefficients, device, fmt, rows.columns)
-    low, high = multipliers(fit, family, device, fmt, rows.columns)
+    device, columns = kernel_device(model, rows), family.prepare(rows.columns)
+    fits = fits_for(model, rows)
+    predicted = np.full(len(rows), np.inf)
+    low, high = np.ones(len(rows)), np.ones(len(rows))
+    for number, fit in enumerate(fits):
+        seconds = family.time(fit.coefficients, device, fmt, columns)
+        served = family.serves(fit, rows.columns) | (number == 0)
+        better = served & (seconds < predicted)
+        ends = multipliers(fit, family, device, fmt, rows.columns)
+        predicted, low, high = (
+            np.where(better, new, old)
+            for new, old in zip((seconds, *ends), (predicted, low, high), strict=True)
+        )
     if residual is not None:
-        factor = residual.factor(rows.columns)
-        predicted = predicted * factor
+        predicted = predicted * residual.factor(rows.columns)
         low, high = np.full(len(rows), residual.low), np.full(len(rows), residual.high)
     return Scored(
         name=f"{rows.accelerator}/{family.label}/{rows.number_format}", measured=rows.seconds, predicted=predicted,
@@ -167,8 +181,8 @@ def residual_of(model: CostModel, rows: Measurements, held_out: tuple[int, ...])
     """
     family, fmt = family_of(rows.family), kernel_format_of(rows)
     known = rows.take(~np.isin(rows.part(), held_out))
-    fit, device = fit_for(model, known), kernel_device(model, known)
-    predicted = family.time(fit.coefficients, device, fmt, known.columns)
+    fit, device = fits_for(model, known)[0], kernel_device(model, known)
+    predicted = family.time(fit.coefficients, device, fmt, family.prepare(known.columns))
     return Residual.of(known, np.log(known.seconds / predicted))
 
 

@@ -223,7 +223,9 @@ def _read(path: Path, family: Family, spec: TableSpec) -> dict[str, Any]:
                 columns[name] = np.array([place[word] for word in words])
             elif name in spec.codes:
                 code = spec.codes[name]
-                columns[name] = np.array([code.get(word, np.nan) for word in _words(table, wanted[name])], float)
+                columns[name] = np.array(
+                    [code.get(word, np.nan) for word in _words(table, wanted[name])], float
+                )
             else:
                 columns[name] = table[wanted[name]].to_numpy().astype(np.float64) * spec.scales.get(name, 1.0)
     except (ValueError, TypeError) as error:
@@ -240,7 +242,9 @@ def _read(path: Path, family: Family, spec: TableSpec) -> dict[str, Any]:
     formats = _words(table, spec.format_column) if spec.format_column else [""] * count
     ours = [spec.formats.get(name, "") if spec.format_column else spec.only_format for name in formats]
     unknown.update(
-        f"{spec.format_column} {name} is not known here" for name, our in zip(formats, ours, strict=True) if not our
+        f"{spec.format_column} {name} is not known here"
+        for name, our in zip(formats, ours, strict=True)
+        if not our
     )
     return {
         "columns": columns, "seconds": times * spec.unit_s, "kernels": np.array(kernels, dtype=object),
@@ -264,7 +268,9 @@ def _library(table: Any, backend: str, kernels: list[str], spec: TableSpec) -> N
     queries = _words(table, "attn_dtype")
     keys = list(zip(kernels, also, queries, strict=True))
     names = {
-        (kernel, word, query): library_name(backend, f"{kernel}_{word}" if word else kernel, fp8=query == "fp8")
+        (kernel, word, query): library_name(
+            backend, f"{kernel}_{word}" if word else kernel, fp8=query == "fp8"
+        )
         for kernel, word, query in set(keys)
     }
     return np.array([names[key] for key in keys], dtype=object)
@@ -320,7 +326,10 @@ def _join(parts: list[dict[str, Any]], fmt: str, dimensions: tuple[str, ...]) ->
     dropped = int((~good).sum())
     columns, seconds, kernels = {n: c[good] for n, c in columns.items()}, seconds[good], kernels[good]
     # Fastest first, so that the first of equal shapes is the best kernel.
-    keys = [c if c.dtype.kind == "f" else np.unique(c.astype(str), return_inverse=True)[1] for c in columns.values()]
+    keys = [
+        c if c.dtype.kind == "f" else np.unique(c.astype(str), return_inverse=True)[1]
+        for c in columns.values()
+    ]
     order = np.lexsort((seconds, *reversed(keys)))
     keep = np.ones(order.size, bool)
     if order.size > 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 from shapewright.cost.families.experts import DISTRIBUTIONS, LIBRARIES
 
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableSpec:
     """How the rows of a family are found in the tables."""

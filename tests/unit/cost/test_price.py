@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shapewright.cost.choice import attention_fits, candidates, variant_of
 from shapewright.cost.families import FAMILIES
+from shapewright.cost.families.attention import serves
 from shapewright.cost.family import Measurements
 from shapewright.cost.formats import FORMATS
 from shapewright.cost.price import CostModel, cost_model
@@ -56,13 +58,21 @@ def test_a_format_without_a_fit_borrows_one(h100: CostModel) -> None:
     )
 
 
-def test_attention_uses_the_kernel_of_its_head_size(h100: CostModel) -> None:
-    assert h100.attention_fit("attention", "bf16", 128.0, windowed=False).family == "attention/128"
-    assert h100.attention_fit("attention", "bf16", 64.0, windowed=True).family == "attention/64w"
-    assert h100.attention_fit("attention", "bf16", 96.0, windowed=False).family in (
-        "attention/64",
-        "attention/128",
-    )
+def test_attention_uses_the_kernels_of_its_head_size(h100: CostModel) -> None:
+    def sizes(head_dim: float, *, windowed: bool) -> set[str]:
+        fits = attention_fits(h100.calibration, "attention", "bf16", head_dim, windowed)
+        return {variant_of(fit).partition(".")[0] for fit in fits}
+
+    assert sizes(128.0, windowed=False) == {"128"}
+    assert sizes(64.0, windowed=True) == {"64w"}
+    assert sizes(96.0, windowed=False) <= {"64", "128"}
+
+
+def test_a_kernel_with_few_rows_or_large_errors_is_no_candidate(h100: CostModel) -> None:
+    good = h100.fit("matmul", "bf16")
+    few, bad = replace(good, num_rows=20), replace(good, median_error=0.4)
+    assert candidates([few, good, bad]) == (good,)
+    assert candidates([few, bad]) == (few, bad)
 
 
 def test_attention_backward_and_windows(h100: CostModel) -> None:
@@ -147,6 +157,7 @@ def test_experts_take_the_fastest_kernel_unless_told(h100: CostModel) -> None:
     assert np.allclose(best, np.min(each, axis=0))
     assert best[1] > best[0]
     assert h100.experts(**layer, ep=16)[1] < best[1]
+    assert np.all(h100.experts(**layer, backward=True) > best)
     with pytest.raises(NotCoveredError, match="no kernel vllm"):
         h100.experts(**layer, kernel="vllm.warp")
 
@@ -159,8 +170,12 @@ def test_a_layer_of_experts_reads_at_least_its_weights(h100: CostModel) -> None:
 
 
 def test_decode_takes_the_fastest_backend_of_a_group(h100: CostModel) -> None:
-    fits = h100.attention_fits("attention_decode", "bf16", 128.0, windowed=False)
-    assert {fit.family.partition(".")[2] for fit in fits} >= {"vllm", "sglang", "trtllm", "trtllm_single"}
+    fits = attention_fits(h100.calibration, "attention_decode", "bf16", 128.0, windowed=False)
+    names = {fit.family.partition(".")[2] for fit in fits}
+    assert names >= {"vllm.flash_attn_fa3", "sglang.fa3", "trtllm", "trtllm_single"}
+    single = next(fit for fit in fits if fit.family.endswith("_single"))
+    heads = {"num_heads": np.array([32.0, 32.0]), "num_key_value_heads": np.array([8.0, 32.0])}
+    assert serves(single, heads).tolist() == [False, True]
     sizes = dict(batch=32, q_len=1, kv_len=4096, head_dim=128, v_head_dim=128)
     grouped, single = (float(h100.attention(**sizes, heads=32, kv_heads=kv)) for kv in (8, 32))
     assert grouped < single

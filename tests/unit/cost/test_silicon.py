@@ -9,16 +9,18 @@ import pytest
 
 from shapewright.cost.coefficient import starts
 from shapewright.cost.device import device_of
-from shapewright.cost.families import FAMILIES, decode_variant, family_of, variants
+from shapewright.cost.families import FAMILIES, family_of, variants
 from shapewright.cost.family import Measurements
 from shapewright.cost.formats import FORMATS
 from shapewright.cost.interval import conformal
+from shapewright.cost.library import library_name
 from shapewright.cost.residual import Residual
 from shapewright.errors import DocumentError, MeasurementError, NotCoveredError, UnknownNameError
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.lab.calibrate import REPORT_PARTS, calibrate, fit_family
 from shapewright.validation import kernels
-from shapewright.validation.silicon import FOLDERS, TABLES, measured_tables, read_measurements, version_key
+from shapewright.validation.silicon import FOLDERS, measured_tables, read_measurements, version_key
+from shapewright.validation.tables import TABLES
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra silicon")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra silicon")
@@ -216,7 +218,84 @@ def test_experts_kernels_are_told_apart_by_backend_and_library(tmp_path: Path) -
 
 
 def test_decode_kernels_are_told_apart_by_backend_and_group() -> None:
-    sizes, windows = np.array([128.0] * 4), np.array([0.0, 0.0, 64.0, 0.0])
-    backends, groups = np.array([0.0, 2.0, 2.0, 2.0]), np.array([8.0, 1.0, 64.0, 8.0])
-    names = decode_variant(sizes, windows, backends, groups)
-    assert names.tolist() == ["128.vllm", "128.trtllm_single", "128w.trtllm_wide", "128.trtllm"]
+    columns = {
+        "batch_size": np.ones(5), "step": np.full(5, 100.0), "num_heads": np.array([32.0, 32, 64, 32, 32]),
+        "num_key_value_heads": np.array([4.0, 32, 1, 4, 4]), "head_dim": np.full(5, 128.0),
+        "window_size": np.array([0.0, 0, 64, 0, 0]), "backend": np.full(5, -1.0),
+        "library": np.array([0.0, 1, 1, 1, -1]),
+    }  # fmt: skip
+    rows = Measurements(
+        accelerator="h100_sxm", family="attention_decode", number_format="bf16", columns=columns,
+        seconds=np.full(5, 1e-5), libraries=("vllm.flash_attn_fa3", "trtllm"),
+    )  # fmt: skip
+    assert {part.family.partition("/")[2]: len(part) for part in variants(rows)} == {
+        "128": 1, "128.trtllm": 1, "128.trtllm_single": 1, "128.vllm.flash_attn_fa3": 1, "128w.trtllm_wide": 1,
+    }  # fmt: skip
+
+
+def test_all_kernels_of_one_shape_are_in_the_same_part() -> None:
+    columns = {"m": np.arange(1.0, 41.0), "k": np.full(40, 64.0)}
+    parts = [
+        Measurements(
+            accelerator="h100_sxm", family="quantise", number_format="bytes", seconds=np.ones(40),
+            columns={**columns, "library": np.full(40, place)},
+        ).part()
+        for place in (-1.0, 0.0, 3.0)
+    ]  # fmt: skip
+    assert np.array_equal(parts[0], parts[1])
+    assert np.array_equal(parts[0], parts[2])
+
+
+@pytest.mark.parametrize(
+    ("backend", "text", "name"),
+    [
+        ("vllm", "vllm_flash_attn_fa3", "vllm.flash_attn_fa3"),
+        ("trtllm", "torch_flow", "trtllm"),
+        ("vllm", "vllm.model_executor.kernels.mhc.tilelang.mhc_pre_tilelang", "vllm.mhc_pre_tilelang"),
+    ],
+)
+def test_kernels_are_named_as_measured(backend: str, text: str, name: str) -> None:
+    assert library_name(backend, text) == name
+    assert library_name(backend, text, fp8=True) == f"{name}_fp8"
+
+
+def test_words_that_are_not_known_are_counted(tmp_path: Path) -> None:
+    sizes = dict(m=[1, 2, 3], n=[64] * 3, k=[64] * 3, latency=[1.0] * 3)
+    write(gemm(tmp_path), gemm_dtype=["bfloat16", "fp3", "fp3"], **sizes)
+    found, skipped = read_measurements("h100_sxm", GEMM, root=tmp_path)
+    assert [len(table) for table in found] == [1]
+    assert [(item.reason, item.count) for item in skipped] == [("gemm_dtype fp3 is not known here", 2)]
+
+
+def test_tables_that_nobody_reads_are_named_with_their_rows(tmp_path: Path) -> None:
+    sizes = dict(m=[1, 2], n=[64] * 2, k=[64] * 2, latency=[1.0] * 2, gemm_dtype=["bfloat16"] * 2)
+    write(gemm(tmp_path), **sizes)
+    write(gemm(tmp_path, version="0.19.0"), **sizes)
+    write(tmp_path / "h100_sxm" / "mlp" / "sglang" / "1" / "wideep_context_mlp_perf.parquet", m=[1, 2, 3])
+    write(tmp_path / "h100_sxm" / "warp" / "sglang" / "1" / "warp_perf.parquet", m=[1])
+    found, skipped = measured_tables("h100_sxm", root=tmp_path)
+    assert [len(table) for table in found] == [2]
+    reasons = {Path(item.where).stem: (item.reason.split(",")[0], item.count) for item in skipped}
+    assert reasons == {
+        "gemm_perf": ("another version of it is the current one", 2),
+        "wideep_context_mlp_perf": ("18 rows of one layer", 3),
+        "warp_perf": ("no reader knows this table", 1),
+    }
+
+
+def test_rows_that_do_not_say_their_kernel_take_the_fastest() -> None:
+    columns = {
+        "batch_size": np.array([4.0, 4.0]), "isl": np.array([2048.0, 4096.0]), "num_heads": np.full(2, 32.0),
+        "num_key_value_heads": np.full(2, 8.0), "head_dim": np.full(2, 128.0), "window_size": np.zeros(2),
+        "library": np.full(2, -1.0),
+    }  # fmt: skip
+    rows = Measurements(accelerator="h100_sxm", family="attention", number_format="bf16", columns=columns,
+                        seconds=np.ones(2))  # fmt: skip
+    [part] = variants(rows)
+    assert part.family == "attention/128"
+    model = kernels.cost_model(load_accelerator("h100_sxm"))
+    fits = kernels.fits_for(model, part)
+    assert len(fits) > 1
+    device, family = device_of(load_accelerator("h100_sxm"), "bf16"), FAMILIES["attention"]
+    each = [family.time(fit.coefficients, device, FORMATS["bf16"], columns) for fit in fits]
+    assert np.allclose(kernels.score(model, part).predicted, np.min(each, axis=0))

@@ -16,6 +16,7 @@ from shapewright.cost.device import Device
 from shapewright.cost.family import Columns, Family, Measurements
 from shapewright.cost.formats import KernelFormat
 from shapewright.cost.library import ANY, named
+from shapewright.hardware.calibration import Fit
 
 MLA_KEY, MLA_VALUE = 192.0, 128.0
 """Head sizes of multi-head latent attention in prefill (DeepSeek-V3)."""
@@ -41,6 +42,14 @@ def head_variant(head_dim: NDArray, window_size: NDArray) -> NDArray[np.str_]:
 def group_of(share: NDArray) -> NDArray[np.int64]:
     """The place in :data:`GROUPS` of query heads per key head."""
     return np.where(share == 1, 1, np.where(share > WIDE, 2, 0))
+
+
+def serves(fit: Fit, x: Columns) -> NDArray[np.bool_]:
+    """Whether a decode kernel is the one its backend runs for each row: TensorRT-LLM has one per group of heads."""
+    group = GROUPS.index(next((name for name in GROUPS[1:] if fit.family.endswith(name)), ""))
+    if not fit.family.partition(".")[2].startswith("trtllm"):
+        return np.ones(x["num_heads"].shape, bool)
+    return group_of(x["num_heads"] / np.maximum(x["num_key_value_heads"], 1.0)) == group
 
 
 def _prefill_variant(rows: Measurements) -> NDArray[np.str_]:
@@ -128,7 +137,8 @@ FAMILIES = (
         name="attention_decode", label="generation_attention",
         dimensions=("batch_size", "step", "num_heads", "num_key_value_heads", "head_dim", "window_size", "backend",
                     "library"),
-        coefficients=attention.DECODE, variant=_decode_variant, time=_decode, defaults={"window_size": 0.0, "backend": ANY, "library": ANY},
+        coefficients=attention.DECODE, variant=_decode_variant, serves=serves, time=_decode,
+        defaults={"window_size": 0.0, "backend": ANY, "library": ANY},
         flops=lambda x: 4.0 * x["batch_size"] * x["num_heads"] * x["head_dim"] * _attended(x),
         num_bytes=_decode_bytes,
     ),
@@ -145,13 +155,15 @@ FAMILIES = (
     ),
     Family(
         name="mla", label="context_mla", dimensions=("batch_size", "isl", "num_heads", "backend", "library"),
-        coefficients=attention.PREFILL, time=_mla_prefill, variant=_library_variant, defaults={"backend": ANY, "library": ANY},
+        coefficients=attention.PREFILL, time=_mla_prefill, variant=_library_variant,
+        defaults={"backend": ANY, "library": ANY},
         flops=lambda x: x["batch_size"] * x["num_heads"] * x["isl"] * (x["isl"] + 1.0) * (MLA_KEY + MLA_VALUE),
         num_bytes=lambda f, x: x["batch_size"] * x["num_heads"] * x["isl"] * (MLA_KEY + MLA_VALUE) * 4.0,
     ),
     Family(
         name="mla_decode", label="generation_mla", dimensions=("batch_size", "step", "num_heads", "backend", "library"),
-        coefficients=attention.DECODE, time=_mla_decode, variant=_library_variant, defaults={"backend": ANY, "library": ANY},
+        coefficients=attention.DECODE, time=_mla_decode, variant=_library_variant,
+        defaults={"backend": ANY, "library": ANY},
         flops=lambda x: 2.0 * x["batch_size"] * x["num_heads"] * (x["step"] + 1.0) * (MLA_LATENT + MLA_RANK),
         num_bytes=lambda f, x: x["batch_size"] * (x["step"] + 1.0) * MLA_LATENT * f.weight_bytes,
     ),

@@ -55,7 +55,16 @@ def _mixer_variant(rows: Measurements) -> NDArray[np.str_]:
     return named(np.array(STEPS)[x["step_kind"].astype(int)], rows.library())
 
 
-_MIXER = ("step_kind", "batch_size", "seq_len", "num_k_heads", "head_k_dim", "num_v_heads", "head_v_dim", "library")
+_MIXER = (
+    "step_kind",
+    "batch_size",
+    "seq_len",
+    "num_k_heads",
+    "head_k_dim",
+    "num_v_heads",
+    "head_v_dim",
+    "library",
+)
 FAMILIES = tuple(
     Family(
         name=name, label=name, dimensions=_MIXER, coefficients=scan.STREAM, time=_mixer, flops=_mixer_flops,

@@ -51,7 +51,8 @@ def _per_head_variant(rows: Measurements) -> NDArray[np.str_]:
 
 FAMILIES = (
     Family(
-        name="matmul", label="gemm", own_peak=True, dimensions=("m", "n", "k"), coefficients=matmul.COEFFICIENTS, time=_matmul,
+        name="matmul", label="gemm", own_peak=True, dimensions=("m", "n", "k"),
+        coefficients=matmul.COEFFICIENTS, time=_matmul,
         flops=lambda x: 2.0 * x["m"] * x["n"] * x["k"],
         num_bytes=lambda f, x: x["m"] * x["k"] * f.activation_bytes
         + x["n"] * x["k"] * f.weight_bytes

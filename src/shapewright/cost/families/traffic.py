@@ -7,6 +7,7 @@ are a difference of two measured kernels (its collector subtracts the static one
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def _library_variant(rows: Measurements) -> NDArray[np.str_]:
     return rows.library()
 
 
-def _stream(passes: float) -> dict[str, object]:
+def _stream(passes: float) -> dict[str, Any]:
     return dict(
         coefficients=bandwidth.COEFFICIENTS, flops=_nothing,
         time=lambda c, d, f, x: bandwidth.pointwise_time(c, d, passes * x["m"] * x["k"], repeated=True),
@@ -67,7 +68,7 @@ def _streams_bytes(f: KernelFormat, x: Columns) -> NDArray[np.float64]:
     return 2.0 * x["num_tokens"] * x["hidden_size"] * (STREAMS + 1.0)
 
 
-_EXCHANGES = dict(
+_EXCHANGES: dict[str, Any] = dict(
     coefficients=exchange.COEFFICIENTS, time=_exchange, flops=_nothing, num_bytes=lambda f, x: _nothing(x),
     link_bytes=_sent,
 )  # fmt: skip
