@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shapewright.architecture.catalog import resolve_model
 from shapewright.architecture.shape import Shape
+from shapewright.cost.price import Level
 from shapewright.designs.build import loss_change_of, make_design, make_estimate
 from shapewright.designs.document import Design
 from shapewright.designs.files import load_design
@@ -126,6 +127,7 @@ def lint(
     *,
     seq_len: int | None = None,
     precision: str | None = None,
+    level: Level = "physics",
     settings: Sequence[str] = (),
     tp: int = 1,
     pp: int = 1,
@@ -143,7 +145,7 @@ def lint(
     cluster = parse_cluster(on, settings)
     if tp * pp > 1 and cluster.num_devices == 1:
         cluster = parse_cluster(f"{tp * pp}x{on}", settings)
-    workload = workload_for(cluster, Options(seq_len=seq_len, precision=precision))
+    workload = workload_for(cluster, Options(seq_len=seq_len, precision=precision, level=level))
     plan, batch = Plan(tp=tp, pp=pp, vpp=vpp, micro_batch=micro_batch), micro_batch * pp
     findings = lint_shape(
         shape,

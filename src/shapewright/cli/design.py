@@ -54,6 +54,7 @@ def command(
     precision: o.PrecisionName = None,
     framework: o.FrameworkName = None,
     law: o.LawName = None,
+    level: o.LevelName = "physics",
     batch: o.Batch = None,
     tp: o.Tp = None,
     pp: o.Pp = None,
@@ -126,6 +127,7 @@ def command(
             plan=plan,
             family=search,
             engine=engine,
+            level=o.level_named(level),
         ),
         tuple(settings or ()),
     )

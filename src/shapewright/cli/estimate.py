@@ -22,6 +22,7 @@ def command(
     precision: o.PrecisionName = None,
     framework: o.FrameworkName = None,
     law: o.LawName = None,
+    level: o.LevelName = "physics",
     tp: o.Tp = None,
     pp: o.Pp = None,
     vpp: o.Vpp = None,
@@ -66,7 +67,13 @@ def command(
     refuse_existing(output, overwrite=force)
     amount = parse_quantity(tokens, "1", "--tokens") if tokens else None
     options = Options(
-        seq_len=seq_len, precision=precision, framework=framework, law=law, global_batch=batch, plan=plan
+        seq_len=seq_len,
+        precision=precision,
+        framework=framework,
+        law=law,
+        global_batch=batch,
+        plan=plan,
+        level=o.level_named(level),
     )
     found = make_estimate(resolve_model(model), on, options, tokens=amount, settings=tuple(settings or ()))
     if json:

@@ -19,6 +19,7 @@ def command(
     pp: o.Pp = None,
     vpp: o.Vpp = None,
     precision: o.PrecisionName = None,
+    level: o.LevelName = "physics",
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
@@ -37,6 +38,7 @@ def command(
         on,
         seq_len=seq_len,
         precision=precision,
+        level=o.level_named(level),
         settings=tuple(settings or ()),
         **pins,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shapewright.errors import UsageError
+
+if TYPE_CHECKING:
+    from shapewright.cost.price import Level
 
 _SHAPE = "Shape"
 _PLAN = "Plan"
@@ -56,6 +59,15 @@ FrameworkName = Annotated[
     ),
 ]
 
+LevelName = Annotated[
+    str,
+    typer.Option(
+        "--level",
+        help="How kernels are priced: physics, or residual (corrected by the installed measured tables).",
+        rich_help_panel=_RUN,
+    ),
+]
+
 Tp = Annotated[int | None, typer.Option("--tp", help="Tensor parallelism.", rich_help_panel=_PLAN)]
 Pp = Annotated[int | None, typer.Option("--pp", help="Pipeline stages.", rich_help_panel=_PLAN)]
 Vpp = Annotated[int | None, typer.Option("--vpp", help="Virtual chunks per stage.", rich_help_panel=_PLAN)]
@@ -84,6 +96,22 @@ Sharding = Annotated[
         rich_help_panel=_PLAN,
     ),
 ]
+
+
+def level_named(text: str) -> Level:
+    """The level of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from shapewright.cost.price import LEVELS
+
+    for level in LEVELS:
+        if level == text:
+            return level
+    raise UsageError(
+        f"--level (={text!r}) is not known", f"levels: {', '.join(LEVELS)}", "try: --level physics"
+    )
 
 
 def plan_pins(

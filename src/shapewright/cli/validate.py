@@ -122,15 +122,13 @@ def kernels(
     Example: shapewright validate kernels --gpu h100_sxm --family gemm
     """
     from shapewright.cli.common import print_json, talk
+    from shapewright.cli.options import level_named
     from shapewright.hardware.catalog import load_accelerator
     from shapewright.lab.calibrate import REPORT_PARTS
     from shapewright.validation import kernels as rows
     from shapewright.validation.silicon import measured_tables, version_remark
 
-    if level not in ("physics", "residual"):
-        raise UsageError(
-            f"--level (={level!r}) is not known", "levels: physics, residual", "try: --level physics"
-        )
+    level_named(level)
     name = load_accelerator(gpu).name if gpu is not None else None
     if data is not None:
         if not data.exists():

@@ -302,7 +302,8 @@ class CostModel:
         if found is None:
             return fit
         return replace(
-            fit, kind="measured", low=found.low, high=found.high,
+            fit, kind="measured", low=found.low, high=found.high, num_held_out=found.logs.size,
+            median_error=found.median_error, p90_error=found.p90_error,
             source=f"{found.logs.size} measured kernels around the physics of: {fit.source}",
         )  # fmt: skip
 

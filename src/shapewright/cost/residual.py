@@ -3,11 +3,12 @@
 The log of measured over predicted is interpolated between the nearest measured rows, never the time itself, so that
 far from any row the physics stands alone::
 
-    factor = exp(sum w r / (sum w + w0)),   w = 1 / (d^3 + EPSILON^3),  d the distance in log2 of the dimensions
+    factor = exp(median_w(r) * sum w / (sum w + w0)),   w = 1 / (d^3 + EPSILON^3),  d the distance in log2 of the dimensions
 
-Decisions: distances count in factors of two (the rows of a product twice), and a number of rows just past a tile lies
-apart from the full tile beside it; the physics counts as much as one neighbour at ``REACH``. The interval is
-conformal on the neighbours' own leave-one-out errors.
+Decisions: the median, weighted by nearness, because neighbours served by another kernel would draw a mean away;
+distances count in factors of two (rows and columns of a product twice, as kernels tile them), and a number of rows just
+past a tile lies apart from the full tile beside it; the physics counts as much as one neighbour at ``REACH``. The
+interval is conformal on the neighbours' own leave-one-out errors.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ TABLES = "shapewright.validation.silicon:measured_tables"
 """The reader of the installed tables, found by name as an entry point would be: it needs pyarrow, the core must not."""
 Tables = Callable[[str], Iterable[Measurements]]
 """The measured rows of a family on one accelerator."""
-NEIGHBOURS = 8
-"""Rows that are averaged."""
+NEIGHBOURS = 12
+"""Rows that are looked at."""
 REACH = 1.5
 """Distance [factors of two] at which the physics counts as much as one neighbour."""
 EPSILON = 0.1
 """Distance below which neighbours count alike."""
-
-
-ROWS = {"m": 2.0}
+WEIGHTS = {"m": 2.0, "n": 2.0}
 """Dimensions that kernels tile, with the weight of their distance."""
+TILED = "m"
+"""The dimension that is measured at tiles and one more."""
 PAST_TILE = 0.5
 """Distance between a full tile and one row more."""
 
@@ -57,6 +58,9 @@ class Residual:
     low: float = 1.0
     """Multiplier of the corrected prediction at the lower end of the 90 % interval."""
     high: float = 1.0
+    median_error: float = 0.0
+    """Median error of the corrected rows, each without itself."""
+    p90_error: float = 0.0
 
     @classmethod
     def of(cls, rows: Measurements, logs: NDArray[np.float64]) -> Residual:
@@ -66,16 +70,19 @@ class Residual:
         names = names or tuple(rows.columns)[:1]
         places = _places(rows.columns, names)
         tree = KDTree(places)
-        found = cls(names=names, tree=tree, logs=logs)
         distance, index = _nearest(tree, places, min(NEIGHBOURS + 1, len(rows)))
-        left_out = _mean(logs, distance[:, 1:], index[:, 1:])
+        left_out = _centre(logs, distance[:, 1:], index[:, 1:])
         low, high = conformal(np.exp(logs - left_out))
-        return cls(names=names, tree=tree, logs=found.logs, low=low, high=high)
+        error = np.abs(np.expm1(left_out - logs))
+        return cls(
+            names=names, tree=tree, logs=logs, low=low, high=high, median_error=float(np.median(error)),
+            p90_error=float(np.quantile(error, 0.9)),
+        )  # fmt: skip
 
     def factor(self, columns: Columns) -> NDArray[np.float64]:
         """What to multiply the predicted times with."""
         distance, index = _nearest(self.tree, _places(columns, self.names), min(NEIGHBOURS, self.logs.size))
-        return np.exp(_mean(self.logs, distance, index))
+        return np.exp(_centre(self.logs, distance, index))
 
 
 def _nearest(tree: KDTree, places: NDArray, count: int) -> tuple[NDArray, NDArray]:
@@ -85,19 +92,32 @@ def _nearest(tree: KDTree, places: NDArray, count: int) -> tuple[NDArray, NDArra
 
 def _places(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float64]:
     """Log2 of the dimensions; zero (no window, a code) lies one factor of two below one."""
-    axes = [np.log2(np.maximum(columns[name], 0.5)) * ROWS.get(name, 1.0) for name in names]
-    axes += [
-        np.where((columns[name] > 16) & (columns[name] % 2 == 1), PAST_TILE, 0.0)
-        for name in names
-        if name in ROWS
-    ]
+    axes = [np.log2(np.maximum(columns[name], 0.5)) * WEIGHTS.get(name, 1.0) for name in names]
+    if TILED in names:
+        rows = columns[TILED]
+        axes.append(np.where((rows > 16) & (rows % 2 == 1), PAST_TILE, 0.0))
     return np.stack(axes, axis=1)
 
 
-def _mean(logs: NDArray, distance: NDArray, index: NDArray) -> NDArray[np.float64]:
+def _centre(logs: NDArray, distance: NDArray, index: NDArray) -> NDArray[np.float64]:
+    """Weighted median of the neighbours' logs, interpolated between the two in the middle, pulled towards zero."""
+    if index.shape[1] == 0:
+        return np.zeros(len(index))
     weight = 1.0 / (distance**3 + EPSILON**3)
-    floor = 1.0 / (REACH**3 + EPSILON**3)
-    return (weight * logs[index]).sum(axis=1) / (weight.sum(axis=1) + floor)
+    values = logs[index]
+    order = np.argsort(values, axis=1)
+    values, sorted_weight = np.take_along_axis(values, order, 1), np.take_along_axis(weight, order, 1)
+    total = weight.sum(axis=1)
+    middle = np.cumsum(sorted_weight, axis=1) - 0.5 * sorted_weight
+    after = np.clip((middle < 0.5 * total[:, None]).sum(axis=1), 1, max(values.shape[1] - 1, 1))
+    before, rows = after - 1, np.arange(len(index))
+    if values.shape[1] == 1:
+        centre = values[:, 0]
+    else:
+        step = (0.5 * total - middle[rows, before]) / (middle[rows, after] - middle[rows, before])
+        step = np.clip(step, 0.0, 1.0)
+        centre = values[rows, before] * (1.0 - step) + values[rows, after] * step
+    return centre * total / (total + 1.0 / (REACH**3 + EPSILON**3))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -230,6 +230,8 @@ def _constraints(options: Options) -> tuple[str, ...]:
             rows.append(f"{name} = {getattr(options, name)}")
     if options.family != "dense":
         rows.append(f"search = {options.family}")
+    if options.level != "physics":
+        rows.append(f"level = {options.level}")
     return tuple(rows)
 
 

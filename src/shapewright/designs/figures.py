@@ -56,7 +56,7 @@ def step_figure(priced: PricedPlan, workload: Workload) -> Figure:
 
 
 def _kernel_evidence(workload: Workload) -> tuple[Kind, str]:
-    fit = workload.model.fit("matmul", workload.precision.matmul_format)
+    fit = workload.model.evidence("matmul", workload.precision.matmul_format)
     framework = workload.framework
     return fit.kind, f"kernels: {fit.source}; framework {framework.name}: {framework.source}"
 

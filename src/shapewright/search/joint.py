@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from shapewright.cost.price import cost_model
+from shapewright.cost.price import Level, cost_model
 from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.framework import default_framework, find_framework
@@ -56,6 +56,8 @@ class Options:
     law: str | None = None
     global_batch: int | None = None
     """Sequences per step."""
+    level: Level = "physics"
+    """``residual`` corrects the physics of kernels by the installed measured tables."""
     shape: Mapping[str, int] = field(default_factory=dict)
     """Pins of the lattice: width, depth, heads, kv_heads, head_dim, ffn_size."""
     plan: Mapping[str, int] = field(default_factory=dict)
@@ -107,7 +109,7 @@ def workload_for(cluster: Cluster, options: Options) -> Workload:
         )
     return Workload(
         cluster=cluster,
-        model=cost_model(accelerator),
+        model=cost_model(accelerator, options.level),
         precision=precision,
         framework=find_framework(options.framework) if options.framework else default_framework(accelerator),
         seq_len=options.seq_len or USUAL_SEQ_LEN,
