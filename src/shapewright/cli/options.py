@@ -64,7 +64,7 @@ LevelName = Annotated[
     typer.Option(
         "--level",
         help="How kernels are priced: physics, or residual (corrected by the installed measured tables).",
-        rich_help_panel=_RUN,
+        rich_help_panel=RUN,
     ),
 ]
 
