@@ -4,7 +4,8 @@ python -m benchmarks proof
 
 Decisions: a budget is counted in undisturbed core time: the steps that fit are the minutes over the shortest step of
 many, by the process's own clock, which on an idle core is the time on the wall (a step's median there is a few per
-cent longer). So a neighbour on a shared machine lengthens the run and takes no steps from it. Rows are kept as they
+cent longer). All arms are timed in turn over the same minutes, before any of them is trained. So a neighbour on a
+shared machine lengthens the runs, and neither takes steps from one nor gives them to another. Rows are kept as they
 finish and never run twice; budgets are run in order, seed by seed over all arms, so that a cut leaves a fair table.
 All arms are judged on the same held-out bytes, each in windows of its own context. Intervals (90 %) hold the scatter
 of the seeds and of the text; the difference to our design is taken segment by segment.
@@ -20,14 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import LEAST_STEPS, NAMES, Entry, entry
+from benchmarks.contest import NAMES, entry
+from benchmarks.proof_speed import measure_speeds, speeds
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "proof"
 MINUTES = (2.0, 8.0)
 SEEDS = (0, 1, 2)
-TIMED_STEPS, TIMED_S = 30, 8.0
-"""A step is timed so often, or for so many seconds, whichever ends first, but three times at least."""
 SEGMENT, SEGMENTS = 512, 256
 """Held-out text that all arms are judged on: so many pieces of so many bytes."""
 
@@ -50,6 +50,10 @@ def run() -> Iterator[str]:
     os.environ.update(training_environment(1))
     workers = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
+    if not speeds(FOLDER):
+        yield "proof: timing the arms in turn"
+        with ProcessPoolExecutor(1, context, end_with_parent) as pool:
+            pool.submit(measure_speeds, FOLDER, MINUTES).result()
     with ProcessPoolExecutor(workers, context, end_with_parent, max_tasks_per_child=1) as pool:
         try:
             for future in as_completed([pool.submit(train_row, *key) for key in missing]):
@@ -103,7 +107,9 @@ def train_row(minutes: float, seed: int, name: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     corpus = read_corpus(None)
     chosen = entry(name, minutes=minutes, seed=seed, folder=FOLDER)
-    setup, step_time = _fitted(chosen, corpus, 60.0 * minutes, FOLDER / f"speed_{name}_{minutes:g}.json")
+    speed = speeds(FOLDER)[f"{name} {minutes:g}"]
+    step_time = speed.pop("step_time_s")
+    setup = replace(chosen.setup, **speed)
     steps = max(int(60.0 * minutes / step_time), 1)
     schedule = Schedule(
         kind=chosen.kind, peak=chosen.peak, final=chosen.final, warmup=round(chosen.warmup_share * steps), steps=steps,
@@ -124,54 +130,6 @@ def train_row(minutes: float, seed: int, name: str) -> dict[str, Any]:
         "step_time_s": step_time, "cpu_s": round(cpu, 1), "wall_s": round(wall, 1), "source": chosen.source,
         "corpus": corpus.name, "digest": corpus.digest, "segments": [round(bits, 4) for bits in segments],
     }  # fmt: skip
-
-
-def _fitted(chosen: Entry, corpus: Any, seconds: float, kept: Path) -> tuple[Any, float]:
-    """The set-up in the faster number format, with a batch that leaves steps enough, and its shortest step [s].
-
-    The answer is kept in a file, so that all seeds take the same steps.
-    """
-    from shapewright.lab.state import write_atomic
-
-    if kept.exists():
-        known = json.loads(kept.read_text())
-        told = {name: known[name] for name in ("precision", "batch", "micro_batch")}
-        return replace(chosen.setup, **told), known["step_time_s"]
-    best: tuple[Any, float] | None = None
-    for precision in ("fp32", "bf16"):
-        setup = replace(chosen.setup, precision=precision)
-        if chosen.cut_batch:
-            one = shortest_step(replace(setup, batch=1, micro_batch=1), corpus)
-            batch = min(max(int(seconds / one / LEAST_STEPS), 1), setup.batch)
-            setup = replace(setup, batch=batch, micro_batch=batch)
-        taken = shortest_step(setup, corpus)
-        if best is None or taken / setup.batch < best[1] / best[0].batch:
-            best = setup, taken
-    assert best is not None
-    setup, taken = best
-    told = {
-        "precision": setup.precision,
-        "batch": setup.batch,
-        "micro_batch": setup.micro_batch,
-        "step_time_s": taken,
-    }
-    write_atomic(kept, json.dumps(told).encode())
-    return best
-
-
-def shortest_step(setup: Any, corpus: Any) -> float:
-    """CPU time of the shortest of many steps [s]."""
-    from shapewright.lab.state import TrainState
-
-    state = TrainState(setup, corpus)
-    state.take_step(0.0)
-    taken: list[float] = []
-    begun = time.process_time()
-    while len(taken) < TIMED_STEPS and (len(taken) < 3 or time.process_time() - begun < TIMED_S):
-        start = time.process_time()
-        state.take_step(0.0)
-        taken.append(time.process_time() - start)
-    return min(taken)
 
 
 def judge(state: Any, corpus: Any) -> list[float]:
