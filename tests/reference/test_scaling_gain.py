@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shapewright.errors import UsageError
 from shapewright.scaling.fit import fit
 from shapewright.scaling.forms import FORMS
 from shapewright.scaling.gain import Arm, compare, gain_from_minima
@@ -41,14 +42,14 @@ def arm(group: str) -> Arm:
             r for r in csv.DictReader(handle) if r["group"] == group and float(r["theoretical_flops"]) > 5e14
         ]
     flops = np.array([float(r["theoretical_flops"]) for r in rows])
-    return Arm(name=group, flops=flops, loss=np.array([float(r["final_val_loss"]) for r in rows]))
+    return Arm(name=group, cost=flops, loss=np.array([float(r["final_val_loss"]) for r in rows]))
 
 
 @pytest.mark.parametrize("pair", sorted(ANSWERS))
 def test_reference_answers(pair):
     floor, b_new, b_base, gains, slope, interval, verdict = ANSWERS[pair]
     told = compare(
-        arm(pair[0]), arm(pair[1]), at_flops=np.array([1e15, 1e16, 1e17]), tuning="tuned", floor_max=3.3
+        arm(pair[0]), arm(pair[1]), at_cost=np.array([1e15, 1e16, 1e17]), tuning="tuned", floor_max=3.3
     )
     assert told.floor == pytest.approx(floor, abs=0.006)
     assert told.exponent_new == pytest.approx(b_new, abs=6e-4)
@@ -84,6 +85,11 @@ def test_xlstm_over_llama_at_16k():
     new = arms["mlstm"][np.argsort(arms["mlstm"][:, 0])]
     gain = gain_from_minima(new[:, 0], new[:, 1], arms["llama"][:, 0], arms["llama"][:, 1])
     assert gain == pytest.approx([2.55, 2.56, 2.17], rel=0.06)
+    # Falling, not growing; and three points per arm are no ladder.
+    assert gain[2] < gain[0]
+    told = [Arm(name=kind, cost=arms[kind][:, 0], loss=arms[kind][:, 1]) for kind in ("mlstm", "llama")]
+    with pytest.raises(UsageError, match="6 runs"):
+        compare(*told, tuning="tuned")
 
 
 def test_prior_of_mlstm_is_what_the_open_runs_say():

@@ -17,6 +17,7 @@ from shapewright.cli import (
     explain,
     export,
     fit,
+    gain,
     hardware,
     history,
     ladder,
@@ -45,6 +46,7 @@ app.command("efficiency")(efficiency.command)
 app.command("estimate")(estimate.command)
 app.command("explain")(explain.command)
 app.command("export")(export.command)
+app.command("gain")(gain.command)
 app.command("hardware")(hardware.command)
 app.command("history")(history.command)
 app.command("lint")(lint.command)

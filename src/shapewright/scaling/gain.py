@@ -1,13 +1,16 @@
 """Compute-equivalent gain: how much compute an idea is worth, and whether that grows with scale.
 
-Both arms follow ``L = E + exp(a - b ln(C / 1e16))`` with one floor E; the gain at compute C is the compute that the
-base needs for the new arm's loss, over C, and its slope is ``s = d ln gain / d ln C = b_new / b_base - 1``
+Both arms follow ``L = E + exp(a - b ln(C / C0))`` with one floor E; the gain at cost C (FLOP, seconds or joules) is the
+cost that the base needs for the new arm's loss, over C, and its slope is ``s = d ln gain / d ln C = b_new / b_base - 1``
 (Davidson et al. 2023, arXiv 2312.07413, for the gain; Gundlach et al. 2025 for its growth).
 
 Decisions: exponents fitted over different floors cannot be compared, so E is shared and a floor that ends on its
 bound is reported. The fit is least squares on ln L (few, clean points); intervals resample runs within each arm.
-A point gain is never the verdict: the slope is, and only where both arms were tuned, because a mistuned
-learning rate alone makes a constant gain look like a growing one. Neglected: a floor that differs between arms.
+Whether the arms differ at all, and whether their exponents do, is told by F-tests of nested fits, which keep their
+rate of false verdicts with few runs where resampled intervals do not (benchmarks/LOG.md). A point gain is never the
+verdict: the slope is, and only where both arms were tuned, because a mistuned learning rate alone makes a constant gain
+look like a growing one. No difference is a null only where a difference would have shown. Neglected: a floor that
+differs between arms.
 """
 
 from __future__ import annotations
@@ -24,10 +27,18 @@ from shapewright.errors import UsageError
 from shapewright.scaling.forms import Array
 from shapewright.scaling.law import Z90
 
-REFERENCE_FLOPS = 1e16
-"""Compute at which the amplitude exp(a) stands."""
 MIN_RUNGS = 5
-"""Fewest distinct computes per arm for a verdict."""
+"""Fewest distinct costs per arm for a verdict."""
+MIN_RUNS = 8
+"""Fewest runs of both arms together for a fit with its errors."""
+MIN_RANGE = 30.0
+"""Least ratio of the largest common cost to the smallest for a verdict."""
+FALSE_RATE = 0.025
+"""Chance of telling two equal arms apart, over all comparisons that are made at once."""
+NULL_WITHIN = 1.5
+"""A gain whose interval leaves this factor about 1 is not told to be none."""
+WORTH_SLOPE, WORTH_GAIN = 0.1, 1.2
+"""What a ladder should be able to see, for the advice where it cannot."""
 Tuning = Literal["tuned", "transferred", "untuned"]
 Verdict = Literal[
     "null", "constant gain", "constant loss", "growing", "shrinking", "crossing", "inconclusive"
@@ -36,11 +47,11 @@ Verdict = Literal[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """Runs of one architecture or recipe over compute."""
+    """Runs of one architecture or recipe over cost."""
 
     name: str
-    flops: Array
-    """Training compute of each run [FLOP], counted exactly for this arm (head and attention included)."""
+    cost: Array
+    """Training cost of each run: FLOP counted exactly for this arm (head and attention included), or [s], or [J]."""
     loss: Array
     """Final loss of each run [nat/token], on the same data and tokenizer as the other arm."""
 
@@ -59,32 +70,42 @@ class Gain:
     """s = b_new / b_base - 1."""
     slope_low: float
     slope_high: float
+    difference_p: float
+    """Probability of this difference of the arms where both are one."""
     f_test_p: float
     """Probability of this difference of exponents where both are equal."""
     aicc_difference: float
     """AICc with separate exponents minus AICc with one; below -2 separate exponents are worth their parameter."""
     detectable_slope: float
     """Smallest |s| that these runs could tell from 0."""
-    flops: Array
-    """Computes at which the gain is given [FLOP]."""
+    detectable_gain: float
+    """Smallest constant factor that these runs could tell from 1 at the middle of the range."""
+    cost: Array
+    """Costs at which the gain is given."""
     gain: Array
     """Compute-equivalent gain at each."""
     gain_low: Array
     gain_high: Array
+    beyond_cost: Array
+    """Ten and a hundred times the largest common cost: extrapolated."""
+    beyond_gain: Array
+    beyond_low: Array
+    beyond_high: Array
     held_out_inside: bool
     """The largest run of each arm lay inside the 90 % band of a fit without both."""
     verdict: Verdict
     reasons: tuple[str, ...]
-    """Why the verdict is what it is, and what caps it."""
+    """Why the verdict is what it is, what caps it, and what more would take."""
 
 
 def compare(
     new: Arm,
     base: Arm,
     *,
-    at_flops: Array | None = None,
+    at_cost: Array | None = None,
     tuning: Tuning = "untuned",
     floor_max: float | None = None,
+    comparisons: int = 1,
     draws: int = 200,
     seed: int = 0,
 ) -> Gain:
@@ -93,59 +114,86 @@ def compare(
     Args:
         new: the arm with the idea.
         base: the arm without it.
-        at_flops: computes at which the gain is wanted; None for seven over the common range.
+        at_cost: costs at which the gain is wanted; None for seven over the common range.
         tuning: how the learning rate was chosen in both arms; untuned arms never get a verdict.
         floor_max: upper bound of E; None for the lowest loss seen.
+        comparisons: ideas tested at once; intervals and tests share their chance of error among them (Bonferroni).
         draws: bootstrap resamples.
         seed: of the resampling.
 
     Raises:
-        UsageError: an arm has fewer than three computes, or the arms do not overlap in compute.
+        UsageError: an arm has fewer than three costs, there are too few runs, or the arms do not overlap in cost.
     """
     for arm in (new, base):
-        if len(np.unique(arm.flops)) < 3:
+        if len(np.unique(arm.cost)) < 3:
             raise UsageError(
-                f"arm {arm.name!r} has {len(np.unique(arm.flops))} distinct computes",
+                f"arm {arm.name!r} has {len(np.unique(arm.cost))} distinct computes",
                 f"an exponent needs 3, a verdict {MIN_RUNGS}", "add rungs with twice the size each",
             )  # fmt: skip
-    low, high = max(new.flops.min(), base.flops.min()), min(new.flops.max(), base.flops.max())
+    if len(new.loss) + len(base.loss) < MIN_RUNS:
+        raise UsageError(
+            f"{len(new.loss) + len(base.loss)} runs in both arms",
+            f"five numbers are fitted to them, so {MIN_RUNS} are the least", "add rungs or seeds",
+        )  # fmt: skip
+    low, high = max(new.cost.min(), base.cost.min()), min(new.cost.max(), base.cost.max())
     if not low < high:
         raise UsageError(
             "the arms do not overlap in compute",
             "a gain is read at equal compute",
             "run both at common rungs",
         )
-    at = np.geomspace(low, high, 7) if at_flops is None else np.asarray(at_flops, float)
+    inside_at = np.geomspace(low, high, 7) if at_cost is None else np.asarray(at_cost, float)
+    beyond = np.array([10.0, 100.0]) * high
+    at = np.concatenate((inside_at, beyond, [np.sqrt(low * high)]))
     limit = float(min(new.loss.min(), base.loss.min()) * 0.999) if floor_max is None else floor_max
-    theta, squares = _fit(new, base, limit, shared=False)
-    _, squares_shared = _fit(new, base, limit, shared=True)
+    theta, squares = _fit(new, base, limit, "separate")
+    _, squares_shared = _fit(new, base, limit, "one exponent")
+    _, squares_one = _fit(new, base, limit, "one arm")
     count = len(new.loss) + len(base.loss)
     freedom = count - 5
-    f_value = max(squares_shared - squares, 0.0) / (squares / freedom)
+    spread = squares / freedom
     rng = np.random.default_rng(seed)
     resampled = [
-        _fit(_resample(new, rng), _resample(base, rng), limit, shared=False, start=theta)[0]
+        _fit(_resample(new, rng), _resample(base, rng), limit, "separate", start=theta)[0]
         for _ in range(draws)
     ]
     slopes = np.array([t[3] / t[4] - 1.0 for t in resampled])
-    gains = np.array([_gain_at(t, at) for t in resampled])
+    scale = _scale(new, base)
+    gains = np.log([_gain_at(t, at / scale) for t in resampled])
     # Resampling n runs understates the spread of p parameters by sqrt((n - p) / n).
     widen = np.sqrt(count / freedom)
+    tails = [0.05 / comparisons, 1.0 - 0.05 / comparisons]
     slope = float(theta[3] / theta[4] - 1.0)
-    slope_low, slope_high = (float(slope + widen * (v - slope)) for v in np.quantile(slopes, [0.05, 0.95]))
-    log_gain = np.log(_gain_at(theta, at))
-    quantiles = np.quantile(np.log(gains), [0.05, 0.95], axis=0)
-    gain_low, gain_high = np.exp(log_gain + widen * (quantiles - log_gain))
-    inside = _largest_inside(new, base, limit)
+    slope_low, slope_high = (float(slope + widen * (v - slope)) for v in np.quantile(slopes, tails))
+    log_gain = np.log(_gain_at(theta, at / scale))
+    gain_low, gain_high = np.exp(log_gain + widen * (np.quantile(gains, tails, axis=0) - log_gain))
+    wanted = len(inside_at)
+    found = _Found(
+        gain_low=gain_low[:wanted], gain_high=gain_high[:wanted], slope=slope,
+        middle=float(np.exp(log_gain[-1])), range=float(high / low),
+        difference_p=_f_test(squares_one - squares, 2, spread, freedom),
+        gain_p=_f_test(squares_one - squares_shared, 1, squares_shared / (count - 4), count - 4),
+        slope_p=_f_test(squares_shared - squares, 1, spread, freedom),
+        detectable_slope=float(Z90 * widen * np.std(slopes)),
+        detectable_gain=float(np.exp(Z90 * widen * np.std(gains[:, -1]))),
+    )  # fmt: skip
+    largest = _largest_inside(new, base, limit)
     on_bound = bool(theta[0] > limit - 1e-3 or theta[0] < 1e-3)
-    verdict, reasons = _judge(new, base, gain_low, gain_high, slope_low, slope_high, tuning, inside, on_bound)
+    verdict, reasons = _judge(new, base, found, tuning, FALSE_RATE / comparisons)
+    cautions = []
+    if verdict != "inconclusive" or not reasons:
+        if on_bound:
+            cautions.append("the shared floor ended on its bound: give a wider one, exponents depend on it")
+        if not largest:
+            cautions.append("the largest run lies outside what the smaller ones predict: do not extrapolate")
     return Gain(
         floor=float(theta[0]), floor_on_bound=on_bound, exponent_new=float(theta[3]), exponent_base=float(theta[4]),
-        slope=slope, slope_low=slope_low, slope_high=slope_high,
-        f_test_p=float(f_distribution.sf(f_value, 1, freedom)),
+        slope=slope, slope_low=slope_low, slope_high=slope_high, difference_p=found.difference_p, f_test_p=found.slope_p,
         aicc_difference=_aicc(squares, count, 5) - _aicc(squares_shared, count, 4),
-        detectable_slope=float(Z90 * widen * np.std(slopes)), flops=at, gain=np.exp(log_gain), gain_low=gain_low,
-        gain_high=gain_high, held_out_inside=inside, verdict=verdict, reasons=reasons,
+        detectable_slope=found.detectable_slope, detectable_gain=found.detectable_gain, cost=inside_at,
+        gain=np.exp(log_gain[:wanted]), gain_low=found.gain_low, gain_high=found.gain_high, beyond_cost=beyond,
+        beyond_gain=np.exp(log_gain[wanted:-1]), beyond_low=gain_low[wanted:-1], beyond_high=gain_high[wanted:-1],
+        held_out_inside=largest, verdict=verdict, reasons=(*cautions, *reasons),
     )  # fmt: skip
 
 
@@ -172,55 +220,88 @@ def slope_between(gain_small: float, gain_large: float, compute_ratio: float) ->
     return float(np.log(gain_large / gain_small) / np.log(compute_ratio))
 
 
-def _fit(
-    new: Arm, base: Arm, limit: float, *, shared: bool, start: Array | None = None
-) -> tuple[Array, float]:
-    """(E, a_new, a_base, b_new, b_base) and the sum of squares of ln loss."""
-    x = np.log(np.concatenate([new.flops, base.flops]) / REFERENCE_FLOPS)
-    y = np.log(np.concatenate([new.loss, base.loss]))
-    is_new = np.arange(len(x)) < len(new.flops)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What a verdict is made of."""
 
-    def spread(t: Array) -> Array:
-        return np.array([*t, t[3]]) if shared else t
+    gain_low: Array
+    gain_high: Array
+    slope: float
+    middle: float
+    range: float
+    difference_p: float
+    gain_p: float
+    slope_p: float
+    detectable_slope: float
+    detectable_gain: float
+
+
+def _f_test(more: float, parameters: int, spread: float, freedom: int) -> float:
+    return float(f_distribution.sf(max(more, 0.0) / parameters / spread, parameters, freedom))
+
+
+def _scale(new: Arm, base: Arm) -> float:
+    """The cost at which the amplitudes stand: the middle of all, so that any unit serves."""
+    return float(np.exp(np.mean(np.log(np.concatenate([new.cost, base.cost])))))
+
+
+Model = Literal["separate", "one exponent", "one arm"]
+
+
+def _fit(
+    new: Arm, base: Arm, limit: float, model: Model, *, start: Array | None = None
+) -> tuple[Array, float]:
+    """(E, a_new, a_base, b_new, b_base) at the middle cost, and the sum of squares of ln loss."""
+    x = np.log(np.concatenate([new.cost, base.cost]) / _scale(new, base))
+    y = np.log(np.concatenate([new.loss, base.loss]))
+    is_new = np.arange(len(x)) < len(new.cost)
+    # Which of the five parameters each free one stands for.
+    columns = {"separate": (0, 1, 2, 3, 4), "one exponent": (0, 1, 2, 3, 3), "one arm": (0, 1, 1, 2, 2)}[
+        model
+    ]
+
+    def parts(t: Array) -> tuple[float, Array]:
+        e, a_new, a_base, b_new, b_base = t[list(columns)]
+        return e, np.exp(np.where(is_new, a_new - b_new * x, a_base - b_base * x))
 
     def residuals(t: Array) -> Array:
-        e, a_new, a_base, b_new, b_base = spread(t)
-        return np.log(e + np.exp(np.where(is_new, a_new - b_new * x, a_base - b_base * x))) - y
+        e, term = parts(t)
+        return np.log(e + term) - y
 
     def jacobian(t: Array) -> Array:
-        e, a_new, a_base, b_new, b_base = spread(t)
-        term = np.exp(np.where(is_new, a_new - b_new * x, a_base - b_base * x))
+        e, term = parts(t)
         share = term / (e + term)
-        columns = [
-            1.0 / (e + term),
-            share * is_new,
-            share * ~is_new,
-            -share * x * is_new,
-            -share * x * ~is_new,
-        ]
-        if shared:
-            columns = [*columns[:3], columns[3] + columns[4]]
-        return np.stack(columns, axis=1)
+        full = (1.0 / (e + term), share * is_new, share * ~is_new, -share * x * is_new, -share * x * ~is_new)
+        return np.stack(
+            [sum(full[i] for i, c in enumerate(columns) if c == free) for free in range(max(columns) + 1)],
+            axis=1,
+        )
 
-    first = np.array([0.6 * limit, 0.8, 0.8, 0.1, 0.1]) if start is None else start
-    first = first[:4] if shared else first
-    bounds = ([0.0, -10.0, -10.0, 1e-4, 1e-4][: len(first)], [limit, 10.0, 10.0, 2.0, 2.0][: len(first)])
-    inner = np.clip(first, np.array(bounds[0]) + 1e-6, np.array(bounds[1]) - 1e-6)
-    found = least_squares(residuals, inner, jac=cast(Any, jacobian), bounds=bounds)
-    return spread(found.x), float(2.0 * found.cost)
+    if start is None:
+        level = np.log(max(float(np.exp(np.mean(y))) - 0.6 * limit, 1e-3))
+        start = np.array([0.6 * limit, level, level, 0.1, 0.1])
+    first = start[[columns.index(free) for free in range(max(columns) + 1)]]
+    kinds = [columns.index(free) for free in range(max(columns) + 1)]
+    low = np.array([0.0, -20.0, -20.0, 1e-4, 1e-4])[kinds]
+    high = np.array([limit, 20.0, 20.0, 2.0, 2.0])[kinds]
+    found = least_squares(
+        residuals, np.clip(first, low + 1e-6, high - 1e-6), jac=cast(Any, jacobian), bounds=(low, high)
+    )
+    return found.x[list(columns)], float(2.0 * found.cost)
 
 
-def _gain_at(theta: Array, flops: Array) -> Array:
+def _gain_at(theta: Array, cost: Array) -> Array:
+    """Gain at ``cost`` in units of the middle one."""
     _, a_new, a_base, b_new, b_base = theta
-    x = np.log(flops / REFERENCE_FLOPS)
+    x = np.log(cost)
     return np.exp((a_base - a_new + b_new * x) / b_base - x)
 
 
 def _resample(arm: Arm, rng: np.random.Generator) -> Arm:
     while True:
         rows = rng.integers(0, len(arm.loss), len(arm.loss))
-        if len(np.unique(arm.flops[rows])) >= 3:
-            return Arm(name=arm.name, flops=arm.flops[rows], loss=arm.loss[rows])
+        if len(np.unique(arm.cost[rows])) >= 3:
+            return Arm(name=arm.name, cost=arm.cost[rows], loss=arm.loss[rows])
 
 
 def _aicc(squares: float, count: int, parameters: int) -> float:
@@ -232,54 +313,80 @@ def _aicc(squares: float, count: int, parameters: int) -> float:
 
 
 def _largest_inside(new: Arm, base: Arm, limit: float) -> bool:
-    """Whether all runs at the largest compute of each arm lie in a joint 90 % band of a fit to the rest."""
+    """Whether all runs at the largest cost of each arm lie in a joint 90 % band of a fit to the rest."""
     kept = []
     for arm in (new, base):
-        rest = arm.flops < arm.flops.max()
-        kept.append(Arm(name=arm.name, flops=arm.flops[rest], loss=arm.loss[rest]))
-    if any(len(np.unique(arm.flops)) < 3 for arm in kept):
+        rest = arm.cost < arm.cost.max()
+        kept.append(Arm(name=arm.name, cost=arm.cost[rest], loss=arm.loss[rest]))
+    if any(len(np.unique(arm.cost)) < 3 for arm in kept):
         return False
-    theta, squares = _fit(kept[0], kept[1], limit, shared=False)
+    theta, squares = _fit(kept[0], kept[1], limit, "separate")
+    scale = _scale(kept[0], kept[1])
     freedom = max(len(kept[0].loss) + len(kept[1].loss) - 5, 1)
-    tops = sum(int(np.sum(arm.flops == arm.flops.max())) for arm in (new, base))
+    tops = sum(int(np.sum(arm.cost == arm.cost.max())) for arm in (new, base))
     # A prediction one rung ahead carries the scatter of a run and about as much again from the fit.
     band = t_distribution.ppf(0.5 + 0.5 * 0.9 ** (1.0 / tops), freedom) * np.sqrt(2.0 * squares / freedom)
     for arm, (a, b) in ((new, theta[[1, 3]]), (base, theta[[2, 4]])):
-        top = arm.flops == arm.flops.max()
-        told = np.log(theta[0] + np.exp(a - b * np.log(arm.flops[top] / REFERENCE_FLOPS)))
+        top = arm.cost == arm.cost.max()
+        told = np.log(theta[0] + np.exp(a - b * np.log(arm.cost[top] / scale)))
         if np.any(np.abs(told - np.log(arm.loss[top])) > band):
             return False
     return True
 
 
 def _judge(
-    new: Arm, base: Arm, gain_low: Array, gain_high: Array, slope_low: float, slope_high: float, tuning: Tuning,
-    inside: bool, on_bound: bool,
-) -> tuple[Verdict, tuple[str, ...]]:  # fmt: skip
-    reasons = []
-    rungs = min(len(np.unique(new.flops)), len(np.unique(base.flops)))
+    new: Arm, base: Arm, found: _Found, tuning: Tuning, false_rate: float
+) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict, and why; what would be needed where there is none."""
+    refused = []
+    rungs = min(len(np.unique(new.cost)), len(np.unique(base.cost)))
     if rungs < MIN_RUNGS:
-        reasons.append(f"{rungs} rungs in an arm; a verdict needs {MIN_RUNGS}")
-    if tuning == "untuned":
-        reasons.append("learning rates were not tuned per arm: mistuning alone can fake a growing gain")
-    if reasons:
-        return "inconclusive", tuple(reasons)
-    if on_bound:
-        reasons.append("the shared floor ended on its bound: give a wider one, exponents depend on it")
-    if not inside:
-        reasons.append("the largest run lies outside what the smaller ones predict: do not extrapolate")
-    if np.all((gain_low <= 1.0) & (gain_high >= 1.0)):
-        return "null", (*reasons, "the gain's interval contains 1 at every compute")
-    if (gain_low[0] > 1.0 and gain_high[-1] < 1.0) or (gain_high[0] < 1.0 and gain_low[-1] > 1.0):
-        return "crossing", (*reasons, "which arm is better changes inside the range")
-    if slope_low <= 0.0 <= slope_high:
-        if np.all(gain_low > 1.0):
-            return "constant gain", (*reasons, "the gain is above 1 and its slope's interval contains 0")
-        if np.all(gain_high < 1.0):
-            return "constant loss", (*reasons, "the gain is below 1 and its slope's interval contains 0")
-        return "inconclusive", (
-            *reasons,
-            "neither the gain nor its slope is told from nothing at every compute",
+        refused.append(
+            f"{rungs} rungs in an arm; a verdict needs {MIN_RUNGS}: add sizes, each twice the last"
         )
-    direction: Verdict = "growing" if slope_low > 0.0 else "shrinking"
-    return direction, (*reasons, f"the slope's 90 % interval is {slope_low:.3f} to {slope_high:.3f}")
+    if found.range < MIN_RANGE:
+        refused.append(
+            f"the arms share a range of {found.range:.0f}x; a verdict needs {MIN_RANGE:.0f}x: add larger rungs"
+        )
+    if tuning == "untuned":
+        refused.append("learning rates were not tuned per arm: mistuning alone can fake a growing gain")
+    if refused:
+        return "inconclusive", tuple(refused)
+    if found.difference_p > false_rate:
+        widest = float(np.max(np.maximum(found.gain_high, 1.0 / found.gain_low)))
+        if widest <= NULL_WITHIN:
+            return "null", (f"the arms are not told apart (p = {found.difference_p:.2g}), and a gain of more than "
+                            f"{widest:.2f}x would have shown",)  # fmt: skip
+        return "inconclusive", (
+            "the arms are not told apart, but the runs are too few to exclude a gain",
+            _advice(new, base, found),
+        )
+    if found.slope_p <= false_rate:
+        low, high = found.gain_low, found.gain_high
+        if (low[0] > 1.0 and high[-1] < 1.0) or (high[0] < 1.0 and low[-1] > 1.0):
+            return "crossing", ("which arm is better changes inside the range",)
+        direction: Verdict = "growing" if found.slope > 0.0 else "shrinking"
+        return direction, (
+            f"the exponents differ (p = {found.slope_p:.2g}): d ln gain / d ln cost is {found.slope:+.3f}",
+        )
+    if found.gain_p <= false_rate:
+        kind: Verdict = "constant gain" if found.middle > 1.0 else "constant loss"
+        return kind, (f"the arms differ (p = {found.gain_p:.2g}) and their exponents are not told apart "
+                      f"(p = {found.slope_p:.2g}; a slope of {found.detectable_slope:.2f} would have shown)",)  # fmt: skip
+    return "inconclusive", (
+        "the arms differ, but neither in level nor in slope for sure",
+        _advice(new, base, found),
+    )
+
+
+def _advice(new: Arm, base: Arm, found: _Found) -> str:
+    """How many runs would see what is worth seeing, the error falling with the root of their number."""
+    count = len(new.loss) + len(base.loss)
+    factor = (
+        max(np.log(found.detectable_gain) / np.log(WORTH_GAIN), found.detectable_slope / WORTH_SLOPE) ** 2
+    )
+    return (
+        f"these {count} runs can tell a gain of {found.detectable_gain:.2f}x and a slope of {found.detectable_slope:.2f}; "
+        f"{WORTH_GAIN}x and {WORTH_SLOPE} take about {int(np.ceil(max(factor, 1.0) * count))} runs of this range, or fewer "
+        "over a wider one"
+    )

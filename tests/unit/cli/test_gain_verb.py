@@ -1,0 +1,105 @@
+"""``shapewright gain`` on made runs: what it says, what it refuses, what it draws."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shapewright.cli import main as cli
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ladder's folder with three arms: the base, a constant 2x, and one that grows."""
+    rng = np.random.default_rng(1)
+    lines = ["arm,role,flops,seconds,loss"]
+    for name, level, power in (
+        ("base", 0.3, 0.12),
+        ("double", 0.3 - 0.12 * np.log(2), 0.12),
+        ("steep", 0.15, 0.16),
+    ):
+        for flops in np.repeat(np.geomspace(1e10, 1e13, 6), 2):
+            loss = (1.0 + np.exp(level - power * np.log(flops / 3e11))) * np.exp(
+                0.001 * rng.standard_normal()
+            )
+            lines.append(
+                f"{name},rung,{flops:.6g},{flops / 1e10 * (3 if name == 'steep' else 1):.6g},{loss:.6f}"
+            )
+    lines.append("base,tune,1e10,1,9.0")
+    folder = tmp_path / "ladder"
+    folder.mkdir()
+    (folder / "runs.csv").write_text("\n".join(lines) + "\n")
+    (folder / "rates.json").write_text(json.dumps({n: {"at_end": []} for n in ("base", "double", "steep")}))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["shapewright", "gain", *arguments])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_what_it_says(runs, monkeypatch, capsys):
+    assert run(monkeypatch, "double", "steep", "base") == 0
+    text = capsys.readouterr().out
+    assert "double: constant gain" in text
+    assert "steep: growing, a step-change candidate" in text
+    assert "2 comparisons share" in text
+    assert "extrapolated" in text
+    assert "gain in joules" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_seconds_are_another_verdict(runs, monkeypatch, capsys):
+    assert run(monkeypatch, "steep", "base", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["tuning"] == "transferred"
+    flop, seconds = (told["gains"]["steep"][unit] for unit in ("flops", "seconds"))
+    assert flop["slope"] == pytest.approx(seconds["slope"], abs=0.02)
+    # At equal loss the steep arm's runs take three times the seconds per FLOP.
+    assert flop["gain"][3] / seconds["gain"][3] > 1.5
+
+
+@pytest.mark.parametrize("change", ["no rates", "at an end"])
+def test_a_ladder_without_tuned_rates_gets_no_verdict(runs, monkeypatch, capsys, change):
+    if change == "no rates":
+        (runs / "rates.json").unlink()
+    else:
+        (runs / "rates.json").write_text(json.dumps({"base": {"at_end": [3.0]}}))
+    assert run(monkeypatch, "steep", "base") == 0
+    text = capsys.readouterr().out
+    assert "steep: inconclusive" in text
+    assert "not tuned" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("steep",), 2, "1 arm was named"),
+        (("steeep", "base"), 2, "did you mean steep"),
+        (("steep", "base", "--runs", "nowhere"), 2, "ladder run"),
+        (("steep", "base", "--loss", "final"), 2, "no column 'final'"),
+        (("steep", "base", "--tuning", "tunned"), 2, "did you mean tuned"),
+        (("steep", "base", "--chart", "gain.gif"), 4, ".svg"),
+    ],
+)
+def test_bad_input(runs, monkeypatch, capsys, arguments, code, told):
+    assert run(monkeypatch, *arguments) == code
+    assert told in capsys.readouterr().err
+
+
+def test_the_chart_hatches_what_was_not_run(runs, monkeypatch):
+    assert run(monkeypatch, "double", "steep", "base", "--chart", "gain.json") == 0
+    spec = json.loads(Path("gain.json").read_text())
+    strokes = spec["layer"][3]["data"]["values"]
+    assert {s["arm"] for s in strokes} == {"double", "steep"}
+    assert min(s["cost"] for s in strokes) >= 0.99e13
+    assert "Hatched: extrapolated" in spec["description"]
