@@ -50,13 +50,14 @@ def run() -> Iterator[str]:
     os.environ.update(training_environment(1))
     workers = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
-    if not speeds(FOLDER):
-        yield "proof: timing the arms in turn"
-        with ProcessPoolExecutor(1, context, end_with_parent) as pool:
-            pool.submit(measure_speeds, FOLDER, MINUTES).result()
-    with ProcessPoolExecutor(workers, context, end_with_parent, max_tasks_per_child=1) as pool:
-        try:
-            for future in as_completed([pool.submit(train_row, *key) for key in missing]):
+    for minutes in MINUTES:
+        if not speeds(FOLDER, minutes):
+            yield f"proof: timing the arms of {minutes:g} minutes in turn"
+            with ProcessPoolExecutor(1, context, end_with_parent) as pool:
+                pool.submit(measure_speeds, FOLDER, minutes).result()
+        waiting = [key for key in missing if key[0] == minutes]
+        with ProcessPoolExecutor(workers, context, end_with_parent, max_tasks_per_child=1) as pool:
+            for future in as_completed([pool.submit(train_row, *key) for key in waiting]):
                 row = future.result()
                 _keep(row)
                 write_table(rows())
@@ -64,9 +65,6 @@ def run() -> Iterator[str]:
                     f"proof: {row['arm']}, {row['minutes']:g} min, seed {row['seed']}: {row['bits_per_byte']:.4f} bits per"
                     f" byte, {row['params']:,} parameters, {row['steps']:,} steps of {row['step_time_s'] * 1e3:.1f} ms"
                 )
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
     write_table(rows())
     yield f"proof: {len(rows())} of {len(wanted)} rows"
 
@@ -107,7 +105,7 @@ def train_row(minutes: float, seed: int, name: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     corpus = read_corpus(None)
     chosen = entry(name, minutes=minutes, seed=seed, folder=FOLDER)
-    speed = speeds(FOLDER)[f"{name} {minutes:g}"]
+    speed = speeds(FOLDER, minutes)[name]
     step_time = speed.pop("step_time_s")
     setup = replace(chosen.setup, **speed)
     steps = max(int(60.0 * minutes / step_time), 1)

@@ -16,56 +16,51 @@ from typing import Any
 
 from benchmarks.contest import LEAST_STEPS, NAMES, entry
 
-ROUNDS, STEPS = 20, 2
+ROUNDS, STEPS = 10, 2
 """Visits of every arm and format, and steps of a visit (after one that is not timed on the first)."""
 FORMATS = ("fp32", "bf16")
 
 
-def speeds(folder: Path) -> dict[str, dict[str, Any]]:
-    """Format, batch and step time by ``arm minutes``; empty before they are measured."""
-    path = folder / "speeds.json"
+def speeds(folder: Path, minutes: float) -> dict[str, dict[str, Any]]:
+    """Format, batch and step time of every arm at a budget; empty before they are measured."""
+    path = folder / f"speeds_{minutes:g}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def measure_speeds(folder: Path, minutes: tuple[float, ...]) -> None:
-    """Time every arm at every budget and keep the answers in ``folder``."""
+def measure_speeds(folder: Path, minutes: float) -> None:
+    """Time every arm at one budget and keep the answers in ``folder``."""
     import torch
 
     from shapewright.lab.state import write_atomic
 
     torch.set_num_threads(1)
-    entries = {
-        f"{name} {budget:g}": (entry(name, minutes=budget, seed=0, folder=folder), budget)
-        for name in NAMES
-        for budget in minutes
-    }
-    single = {
-        f"{key} {precision}": replace(e.setup, precision=precision, batch=1, micro_batch=1)
-        for key, (e, budget) in entries.items()
+    entries = {name: entry(name, minutes=minutes, seed=0, folder=folder) for name in NAMES}
+    alone = shortest_steps({
+        (name, precision): replace(e.setup, precision=precision, batch=1, micro_batch=1)
+        for name, e in entries.items()
         for precision in FORMATS
-        if e.cut_batch and budget == min(minutes)
-    }
-    alone = shortest_steps(single)
+        if e.cut_batch
+    })  # fmt: skip
     setups = {}
-    for key, (e, budget) in entries.items():
+    for name, e in entries.items():
         for precision in FORMATS:
             setup = replace(e.setup, precision=precision)
             if e.cut_batch:
-                one = alone[f"{key.split()[0]} {min(minutes):g} {precision}"]
-                batch = min(max(int(60.0 * budget / one / LEAST_STEPS), 1), setup.batch)
+                batch = int(60.0 * minutes / alone[name, precision] / LEAST_STEPS)
+                batch = min(max(batch, 1), setup.batch)
                 setup = replace(setup, batch=batch, micro_batch=batch)
-            setups[f"{key} {precision}"] = setup
+            setups[name, precision] = setup
     taken = shortest_steps(setups)
     found = {}
-    for key in entries:
-        best = min(FORMATS, key=lambda p: taken[f"{key} {p}"] / setups[f"{key} {p}"].batch)
-        setup = setups[f"{key} {best}"]
-        found[key] = {"precision": best, "batch": setup.batch, "micro_batch": setup.micro_batch,
-                      "step_time_s": taken[f"{key} {best}"]}  # fmt: skip
-    write_atomic(folder / "speeds.json", (json.dumps(found, indent=1) + "\n").encode())
+    for name in entries:
+        best = min(FORMATS, key=lambda p: taken[name, p] / setups[name, p].batch)
+        setup = setups[name, best]
+        found[name] = {"precision": best, "batch": setup.batch, "micro_batch": setup.micro_batch,
+                       "step_time_s": taken[name, best]}  # fmt: skip
+    write_atomic(folder / f"speeds_{minutes:g}.json", (json.dumps(found, indent=1) + "\n").encode())
 
 
-def shortest_steps(setups: Mapping[str, Any]) -> dict[str, float]:
+def shortest_steps(setups: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], float]:
     """CPU time of the shortest step of each set-up [s], visited in turn."""
     from shapewright.lab.corpus import read_corpus
     from shapewright.lab.state import TrainState
