@@ -39,7 +39,7 @@ def run() -> Iterator[str]:
 
     from benchmarks.proof_table import write_table
     from shapewright.lab.bench import training_environment
-    from shapewright.lab.ladder import end_with_parent
+    from shapewright.lab.pools import end_with_parent
 
     FOLDER.mkdir(exist_ok=True)
     _measure()

@@ -175,3 +175,101 @@ def test_a_folder_that_is_no_ladder_is_refused(folder):
     (folder / "runs" / "x.json").write_text(json.dumps({"name": "x"}))
     with pytest.raises(DocumentError, match="no finished run"):
         finished(folder)
+
+
+COMPARED = Plan(top=1, top_ratio=20, data=None, digest="", expected_seconds=1.0, minutes=1.0,
+                arms=("transformer", "lstm"), seeds=2)  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Rungs of a few hundred bytes per parameter less: a whole comparison in seconds."""
+    from shapewright.lab import comparison
+
+    monkeypatch.setattr(comparison, "LAYOUTS", ((8, 1, 8), (16, 1, 8), (16, 2, 8)))
+    monkeypatch.setattr(comparison, "RATIO", 1)
+    monkeypatch.setattr(comparison, "RATES", ((0.01, 0.02, 0.04), (0.01, 0.02, 0.04)))
+
+
+def in_this_process(function, tasks, workers):
+    for task in tasks:
+        yield function(*task)
+
+
+def test_arms_share_bytes_and_have_flop_of_their_own(tiny, folder, text, monkeypatch):
+    """Sweeps, rungs, seeds and rates of two arms, end to end; the driver is cut once and goes on."""
+    from dataclasses import replace
+
+    from shapewright.scaling.gain_runs import read_gain_runs
+
+    plan = replace(COMPARED, data=text)
+    done = []
+
+    def cut(function, tasks, workers):
+        for name in in_this_process(function, tasks, workers):
+            yield name
+            if len(done) == 9:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(ladder, "in_processes", cut)
+    with pytest.raises(KeyboardInterrupt):
+        ladder.climb(plan, folder, workers=1, tell=done.append)
+    monkeypatch.setattr(ladder, "in_processes", in_this_process)
+    rates = ladder.climb(plan, folder, workers=1, tell=done.append)
+    assert len(done) == len(set(done)), "nothing that was finished ran again"
+    assert set(rates) == {"transformer", "lstm"}
+    rows = [row for row in finished(folder) if row["role"] == "rung"]
+    lowest = {(r["arm"], r["seed"]) for r in rows if r["width"] == 8}
+    assert lowest == {(arm, seed) for arm in ("transformer", "lstm") for seed in (0, 1)}
+    assert {r["seed"] for r in rows if r["width"] == 16} == {0}, "the top rung is run once"
+    pair = {r["arm"]: r for r in rows if r["width"] == 16}
+    assert pair["lstm"]["tokens"] == pair["transformer"]["tokens"]
+    assert pair["lstm"]["flops"] != pair["transformer"]["flops"]
+    runs = read_gain_runs(folder)
+    assert runs.costs == ("flops", "seconds")
+    assert len(runs.arm("lstm", "flops").loss) == 3
+    assert set(json.loads((folder / "rates.json").read_text())) == {"transformer", "lstm"}
+
+
+def test_flop_of_an_arm_are_its_graphs(folder, text):
+    from dataclasses import replace
+
+    from shapewright.architecture.graph import build_graph
+    from shapewright.lab.arms import ARMS, arm_shape
+    from shapewright.lab.nets import refuse_uncovered
+
+    run_job(replace(TINY, arm="delta", layout=(8, 1, 8)), text, str(folder))
+    row = finished(folder)[0]
+    whole = build_graph(arm_shape("delta", (8, 1, 8)), batch=4, seq_len=256).flops()
+    assert row["flops"] == pytest.approx(3 * float(whole) * row["steps"], rel=1e-12)
+    for name in ARMS:
+        refuse_uncovered(arm_shape(name, (32, 4, 16)))
+
+
+def test_the_comparison_that_fits_the_minutes():
+    from shapewright.lab.comparison import CHOICES, LAYOUTS, arm_jobs, choose_comparison, sweep_jobs
+
+    def rate(arm, layout):
+        return 2e9 / size_of(layout)
+
+    chosen = [choose_comparison(m, ("transformer", "lstm"), 3, rate, 2) for m in (6.0, 15.0, 120.0)]
+    assert all(told[:2] in CHOICES for told in chosen)
+    assert chosen[0][:2] < chosen[1][:2] < chosen[2][:2]
+    jobs = [*sweep_jobs(("transformer", "lstm")), *arm_jobs(("transformer", "lstm"), *chosen[1][:2], None)]
+    assert sum(tokens_of(j) / rate(j.arm, j.layout) for j in jobs) == pytest.approx(chosen[1][2])
+    assert len({j.name for j in jobs}) == len(jobs)
+    assert choose_comparison(1000.0, ("transformer", "lstm"), 1, rate, 2)[1] == 1
+    with pytest.raises(UsageError, match="compare 2 arms"):
+        choose_comparison(0.1, ("transformer", "lstm"), 3, rate, 2)
+    assert LAYOUTS[1:] == RUNGS
+
+
+@pytest.mark.cluster
+def test_ray_runs_the_same_jobs(folder, text):
+    pytest.importorskip("ray")
+    from dataclasses import replace
+
+    names = []
+    run_jobs([TINY], replace(PLAN, data=text), folder, workers=1, tell=names.append, engine="ray")
+    assert names == ["rung_8x1"]
+    assert len(finished(folder)) == 2

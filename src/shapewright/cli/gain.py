@@ -63,24 +63,37 @@ def command(
         )
     if tuning not in (None, "tuned", "transferred", "untuned"):
         raise UnknownNameError("--tuning", str(tuning), ("tuned", "transferred", "untuned"))
-    from shapewright.scaling.gain import compare
     from shapewright.scaling.gain_runs import read_gain_runs
 
     found = read_gain_runs(runs, by=by, loss=loss, flops=flops, least_flops=least)
     how: Tuning = cast("Tuning", tuning or found.tuning)
-    gains: dict[str, dict[str, Gain]] = {}
-    for name in arms[:-1]:
-        gains[name] = {
-            unit: compare(found.arm(name, unit), found.arm(arms[-1], unit), tuning=how, floor_max=floor_max,
-                          comparisons=len(arms) - 1)
-            for unit in found.costs
-        }  # fmt: skip
+    gains = _gains(found, arms, how, floor_max)
     if json:
         print_json(_document(found, arms[-1], how, gains))
     else:
         _show(found, arms[-1], how, gains)
     if chart is not None:
         _draw(chart, arms[-1], gains, force)
+
+
+def show_gains(found: Runs, arms: list[str]) -> None:
+    """What the verb says of a ladder's runs: every arm but the last over the last."""
+    _show(found, arms[-1], found.tuning, _gains(found, arms, found.tuning, None))
+
+
+def _gains(
+    found: Runs, arms: list[str], tuning: Tuning, floor_max: float | None
+) -> dict[str, dict[str, Gain]]:
+    from shapewright.scaling.gain import compare
+
+    return {
+        name: {
+            unit: compare(found.arm(name, unit), found.arm(arms[-1], unit), tuning=tuning, floor_max=floor_max,
+                          comparisons=len(arms) - 1)
+            for unit in found.costs
+        }
+        for name in arms[:-1]
+    }  # fmt: skip
 
 
 def _draw(path: Path, base: str, gains: dict[str, dict[str, Gain]], force: bool) -> None:

@@ -12,16 +12,19 @@ import io
 import json
 import os
 import statistics
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from shapewright.architecture.graph import build_graph, num_params
 from shapewright.errors import DocumentError, MeasurementError
+from shapewright.lab.arms import BASE, arm_shape
 from shapewright.lab.bench import training_environment
+from shapewright.lab.comparison import arm_jobs, rates_by_arm, sweep_jobs, wider_sweeps
 from shapewright.lab.corpus import VOCAB_SIZE, Corpus, read_corpus
+from shapewright.lab.pools import WorkerDiedError, in_processes, on_ray
 from shapewright.lab.rungs import (
     BATCH,
     DECAY,
@@ -33,7 +36,6 @@ from shapewright.lab.rungs import (
     RateLaw,
     Row,
     inner_size,
-    ladder_shape,
     rates_of,
     rung_jobs,
     size_of,
@@ -47,7 +49,7 @@ TIMED_STEPS = 4
 """Steps timed of each rung before a ladder is planned, after one that is not."""
 COLUMNS = (
     "name", "role", "params", "embedding_params", "tokens", "loss", "width", "depth", "lr", "batch_tokens", "steps",
-    "seed", "seconds",
+    "seed", "seconds", "arm", "flops",
 )  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def run_job(job: Job, data: str | None, folder: str) -> str:
     torch.set_num_threads(1)
     place = Path(folder)
     state = TrainState(setup_of(job), read_corpus(Path(data) if data else None))
-    batch_tokens, size = state.setup.batch_tokens, size_of(job.layout)
+    shape, batch_tokens, size = state.setup.shape, state.setup.batch_tokens, size_of(job.layout)
     checkpoint = place / "checkpoints" / f"{job.name}.pt"
     seconds = 0.0
     if checkpoint.exists():
@@ -106,10 +108,11 @@ def run_job(job: Job, data: str | None, folder: str) -> str:
                 raise
             loss = float("inf")
         row = {
-            "name": job.name, "role": job.role, "params": size, "embedding_params": VOCAB_SIZE * job.layout[0],
-            "tokens": steps * batch_tokens, "loss": loss, "width": job.layout[0], "depth": job.layout[1],
+            "name": job.name, "role": job.role, "params": int(num_params(shape)),
+            "embedding_params": VOCAB_SIZE * job.layout[0], "tokens": steps * batch_tokens, "loss": loss, "width": job.layout[0], "depth": job.layout[1],
             "lr": job.learning_rate, "batch_tokens": batch_tokens, "steps": steps, "seed": job.seed,
-            "seconds": round(seconds, 2),
+            "seconds": round(seconds, 2), "arm": job.arm,
+            "flops": 3.0 * float(build_graph(shape, batch=1, seq_len=SEQ_LEN).flops()) / SEQ_LEN * steps * batch_tokens,
         }  # fmt: skip
         write_atomic(done, json.dumps(row).encode())
         state.restore(kept)
@@ -122,7 +125,7 @@ def setup_of(job: Job) -> Any:
     from shapewright.lab.state import Setup
     from shapewright.scaling.recipe import recipe
 
-    shape, size = ladder_shape(job.layout), size_of(job.layout)
+    shape, size = arm_shape(job.arm, job.layout), size_of(job.layout)
     r = recipe(params=inner_size(job.layout), tokens=max(job.ratios) * size, width=job.layout[0], depth=job.layout[1],
                batch=float(SEQ_LEN * BATCH), schedule="wsd")  # fmt: skip
     return Setup(
@@ -146,7 +149,9 @@ def finished(folder: Path) -> list[Row]:
             raise DocumentError(
                 f"{path} is no finished run", str(error), "delete it and resume the ladder"
             ) from error
-    return sorted(rows, key=lambda row: (row["role"], row["params"], row["tokens"], row["lr"]))
+    return sorted(
+        rows, key=lambda row: (row["role"], row["params"], row["tokens"], row["lr"], row["arm"], row["seed"])
+    )
 
 
 def write_runs(folder: Path) -> Path:
@@ -162,17 +167,21 @@ def write_runs(folder: Path) -> Path:
 
 
 def run_jobs(
-    jobs: Sequence[Job], plan: Plan, folder: Path, *, workers: int, tell: Callable[[str], None]
+    jobs: Sequence[Job],
+    plan: Plan,
+    folder: Path,
+    *,
+    workers: int,
+    tell: Callable[[str], None],
+    engine: str = "local",
 ) -> None:
-    """Run the jobs that are not finished in ``workers`` processes, the longest first.
+    """Run the jobs that are not finished in ``workers`` processes (or on a Ray cluster), the longest first.
+
+    On a cluster ``folder`` (and the corpus) must be a path that all its machines share.
 
     Raises:
         MeasurementError: a process died, or a run failed; what is finished stays.
     """
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
     (folder / "runs").mkdir(exist_ok=True)
     (folder / "checkpoints").mkdir(exist_ok=True)
     waiting = [
@@ -180,60 +189,63 @@ def run_jobs(
         for job in jobs
         if not all((folder / "runs" / f"{job.name}_{r:g}.json").exists() for r in job.ratios)
     ]
+    order = sorted(waiting, key=lambda job: -tokens_of(job) * size_of(job.layout))
     # Set before the processes start, since their libraries read it while they load.
     os.environ.update(training_environment(1))
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=end_with_parent)
+    tasks = [(job, plan.data, str(folder)) for job in order]
     try:
-        order = sorted(waiting, key=lambda job: -tokens_of(job) * size_of(job.layout))
-        futures = [pool.submit(run_job, job, plan.data, str(folder)) for job in order]
-        for future in as_completed(futures):
-            tell(future.result())
-    except BrokenProcessPool as error:
+        for name in (on_ray if engine == "ray" else in_processes)(run_job, tasks, workers):
+            tell(name)
+    except WorkerDiedError as error:
         raise MeasurementError(
             "a process of the ladder died",
             "it was killed, or memory ran out",
             f"go on: shapewright ladder resume {folder}",
         ) from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         write_runs(folder)
 
 
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, lest it write into a ladder that goes on."""
-    parent = os.getppid()
+def climb(
+    plan: Plan, folder: Path, *, workers: int, tell: Callable[[str], None], engine: str = "local"
+) -> dict[str, RateLaw]:
+    """Run what is left of the ladder in ``folder``; its rows are in ``runs.csv``, the rates in ``rates.json``.
 
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=look, daemon=True).start()
-
-
-def climb(plan: Plan, folder: Path, *, workers: int, tell: Callable[[str], None]) -> RateLaw:
-    """Run what is left of the ladder in ``folder``; its rows are in ``runs.csv`` afterwards.
+    Returns:
+        The learning rate of every arm.
 
     Raises:
         MeasurementError: a process died, or a run failed; what is finished stays.
     """
-    run_jobs(tuning_jobs(), plan, folder, workers=workers, tell=tell)
+    from shapewright.lab.state import write_atomic
+
+    def run(jobs: Sequence[Job]) -> None:
+        run_jobs(jobs, plan, folder, workers=workers, tell=tell, engine=engine)
+
+    arms = plan.arms
+    run(sweep_jobs(arms) if arms else tuning_jobs())
     for _ in range(MOST_WIDER):
-        run_jobs(wider_jobs(finished(folder)), plan, folder, workers=workers, tell=tell)
-    rates = rates_of(finished(folder))
-    run_jobs(rung_jobs(plan.top, plan.top_ratio, rates), plan, folder, workers=workers, tell=tell)
+        run(wider_sweeps(arms, finished(folder)) if arms else wider_jobs(finished(folder)))
+    rates = rates_by_arm(arms, finished(folder)) if arms else {BASE: rates_of(finished(folder))}
+    told = {arm: {"scale": r.scale, "power": r.power, "at_end": list(r.at_end)} for arm, r in rates.items()}
+    write_atomic(folder / "rates.json", (json.dumps(told, indent=2) + "\n").encode())
+    run(
+        arm_jobs(arms, plan.top + 1, plan.seeds, rates)
+        if arms
+        else rung_jobs(plan.top, plan.top_ratio, rates[BASE])
+    )
     return rates
 
 
-def tokens_per_second(layout: Layout, corpus: Corpus) -> float:
-    """Tokens per second of training ``layout`` in this process, median of a few steps."""
+def tokens_per_second(layout: Layout, corpus: Corpus, arm: str = BASE) -> float:
+    """Tokens per second of training ``arm`` at ``layout`` in this process, median of a few steps."""
     from shapewright.lab.state import TrainState
 
     size = size_of(layout)
     job = Job(
         name="timed",
         role="tune",
+        arm=arm,
         layout=layout,
         learning_rate=0.0,
         ratios=(float(max(10_000_000 // size, 1)),),
@@ -262,7 +274,8 @@ def load_plan(folder: Path) -> Plan:
         DocumentError: the folder holds no ladder.
     """
     try:
-        return Plan(**json.loads((folder / "ladder.json").read_text()))
+        told = json.loads((folder / "ladder.json").read_text())
+        return Plan(**{**told, "arms": tuple(told.get("arms", ()))})
     except (OSError, ValueError, TypeError) as error:
         raise DocumentError(
             f"{folder} holds no ladder", str(error), "start one: shapewright ladder run --out FOLDER"

@@ -61,8 +61,10 @@ class Job:
     layout: Layout
     learning_rate: float
     ratios: tuple[float, ...]
-    """Tokens per parameter of each branch, ascending."""
+    """Tokens per parameter (of the base at this layout) of each branch, ascending."""
     seed: int = 0
+    arm: str = "transformer"
+    """What is built at the layout: a name of ``lab.arms``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +82,10 @@ class Plan:
     expected_seconds: float
     """Process-seconds that the runs were expected to take."""
     minutes: float
+    arms: tuple[str, ...] = ()
+    """Arms that are compared, the base first; none where the ladder is for a law."""
+    seeds: int = 1
+    """Seeds of every rung but the top one, where arms are compared."""
 
 
 def ladder_shape(layout: Layout) -> Shape:

@@ -1,0 +1,95 @@
+"""Where the runs of a ladder are: in processes here, or on the machines of a Ray cluster.
+
+Decisions: both take the tasks in the order given and hand back results as they finish. A process here ends when the one
+that started it is gone, lest it write into a ladder that goes on. On Ray a task is tried again when its machine dies: it
+goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from shapewright.errors import NotCoveredError
+
+RETRIES = 3
+
+
+class WorkerDiedError(Exception):
+    """A process ended without a result."""
+
+
+def in_processes(
+    function: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int
+) -> Iterator[str]:
+    """Results of ``function(*task)`` from ``workers`` processes.
+
+    Raises:
+        WorkerDiedError: a process was killed; tasks that had not begun are dropped.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=end_with_parent)
+    try:
+        for future in as_completed([pool.submit(function, *task) for task in tasks]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise WorkerDiedError from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def on_ray(function: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[str]:
+    """The same on a Ray cluster, one core each, at most ``workers`` at once where the cluster has fewer.
+
+    A cluster named by RAY_ADDRESS is joined; without one Ray runs on this machine.
+
+    Raises:
+        NotCoveredError: Ray is not installed.
+        WorkerDiedError: a task's machine died more often than it is tried again.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayTaskError, WorkerCrashedError
+    except ImportError as error:
+        raise NotCoveredError(
+            "--engine ray needs Ray, which is not installed", "ladders beyond one machine run on it",
+            "run: pip install 'shapewright[cluster]'",
+        ) from error  # fmt: skip
+    started = not ray.is_initialized()
+    if started:
+        here: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **here)
+    try:
+        remote: Any = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
+        waiting = [remote.remote(*task) for task in tasks]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            try:
+                yield ray.get(done[0])
+            except RayTaskError as error:
+                raise error.cause from error
+            except WorkerCrashedError as error:
+                raise WorkerDiedError from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
