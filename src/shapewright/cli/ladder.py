@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,7 +84,9 @@ def run(
             known[name, layout] = tokens_per_second(layout, corpus, name)
         return known[name, layout]
 
-    told = dict(data=str(data.resolve()) if data else None, digest=corpus.digest, minutes=minutes)
+    told: dict[str, Any] = dict(
+        data=str(data.resolve()) if data else None, digest=corpus.digest, minutes=minutes
+    )
     if arms:
         rungs, seeds, seconds = choose_comparison(minutes, arms, seeds, rate, count)
         plan = Plan(top=rungs - 1, top_ratio=RATIO, expected_seconds=seconds, arms=arms, seeds=seeds, **told)

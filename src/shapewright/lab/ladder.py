@@ -109,7 +109,8 @@ def run_job(job: Job, data: str | None, folder: str) -> str:
             loss = float("inf")
         row = {
             "name": job.name, "role": job.role, "params": int(num_params(shape)),
-            "embedding_params": VOCAB_SIZE * job.layout[0], "tokens": steps * batch_tokens, "loss": loss, "width": job.layout[0], "depth": job.layout[1],
+            "embedding_params": VOCAB_SIZE * job.layout[0], "tokens": steps * batch_tokens, "loss": loss,
+            "width": job.layout[0], "depth": job.layout[1],
             "lr": job.learning_rate, "batch_tokens": batch_tokens, "steps": steps, "seed": job.seed,
             "seconds": round(seconds, 2), "arm": job.arm,
             "flops": 3.0 * float(build_graph(shape, batch=1, seq_len=SEQ_LEN).flops()) / SEQ_LEN * steps * batch_tokens,
