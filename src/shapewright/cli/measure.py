@@ -89,7 +89,30 @@ def _measure(
         measured = measure_cuda(machine, properties, seconds=seconds, progress=progress)
         return measured, *describe_cuda(measured, properties, name=name)
     measured = measure_cpu(machine, seconds=seconds, progress=progress)
-    return measured, *describe(measured, name=name)
+    accelerator, fits = describe(measured, name=name)
+    if measured.threads == 1 and measured.report.library.startswith("torch"):
+        progress(1.0, "whole training steps")
+        fits = (*fits, *_step_fit(accelerator, fits))
+    return measured, accelerator, fits
+
+
+def _step_fit(accelerator: Accelerator, fits: tuple[Fit, ...]) -> tuple[Fit, ...]:
+    """What whole steps take over the sum of their kernels; nothing where they cannot be timed."""
+    from shapewright.hardware.accelerator_file import save_accelerator
+    from shapewright.lab.steps import CALIBRATION, fit_steps, measure_steps
+
+    source = f"{len(CALIBRATION)} whole training steps, {accelerator.sources['measurement']}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{accelerator.name}.toml"
+        path.write_text(save_accelerator(accelerator, fits), encoding="utf-8")
+        try:
+            found = fit_steps(CALIBRATION, measure_steps(CALIBRATION), str(path), source=source)
+        except MeasurementError as error:
+            talk().print(
+                f"remark: {error.what}: {error.why}; steps are predicted from kernels alone", markup=False
+            )
+            return ()
+    return () if found is None else (found,)
 
 
 def _name(path: Path) -> str:

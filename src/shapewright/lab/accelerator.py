@@ -23,7 +23,15 @@ from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.calibration import Fit
 from shapewright.lab import fit_kernels
 from shapewright.lab.bench import Measured, Timing, package_limit
-from shapewright.lab.fit_kernels import Bounds, attention_rows, enough, fit_rows, gemm_rows, memory_rows
+from shapewright.lab.fit_kernels import (
+    Bounds,
+    attention_rows,
+    enough,
+    fit_rows,
+    gemm_rows,
+    memory_rows,
+    scan_rows,
+)
 
 FORMATS = ("fp32", "tf32", "bf16", "fp16", "fp8")
 """Formats a measurement may hold, widest first."""
@@ -130,6 +138,10 @@ def calibrate(
                 if fmt == training:
                     found.append(replace(fit, number_format="bytes"))
             found.append(fit)
+    scans = scan_rows(timings)
+    if enough(scans):
+        device = device_of(accelerator, "fp32", slots=stand_in.slots, cache=stand_in.cache)
+        found.append(fit_rows(scans, device, bounds_of("gdn/scan"), backward=backward, source=source))
     peaks = {fmt: peak for fmt, peak in accelerator.peak_flops.items() if fmt in fits}
     return replace(accelerator, peak_flops=peaks), tuple(found)
 

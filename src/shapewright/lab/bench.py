@@ -181,6 +181,7 @@ def measure_cpu(
     every = [
         *case_lists.copy_cases(last.size if last else 2**25, machine.memory or 2**31),
         Case("overhead", "fp32"),
+        *(case_lists.delta_cases(PROCESSOR) if backend == "torch" else ()),
         *(
             case
             for fmt in useful

@@ -17,6 +17,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k", "layout"),
     "attention": ("batch", "heads", "tokens", "head_dim"),
     "decode": ("batch", "heads", "keys", "head_dim"),
+    "delta": ("batch", "heads", "tokens", "head_dim"),
     "norm": ("tokens", "width"),
     "rotary": ("tokens", "width"),
     "residual": ("tokens", "width"),
@@ -141,6 +142,19 @@ def attention_cases(number_format: str, sizes: Sizes, *, most_flops: float) -> t
             # Forward and backward are 3.5 forward passes of 4 b h t^2 d / 2, at about a third of a product's rate.
             if 3 * 3.5 * 2.0 * batch * heads * tokens**2 * head_dim <= most_flops:
                 found.append(Case("attention", number_format, (batch, heads, tokens, head_dim)))
+    return tuple(dict.fromkeys(found))
+
+
+def delta_cases(sizes: Sizes) -> tuple[Case, ...]:
+    """Gated DeltaNet between its two products, forward and backward, in fp32 as the scan always is."""
+    draw = random.Random(5)
+    found = [
+        Case(
+            "delta", "fp32", (draw.choice(sizes.batches[:4]), draw.choice(sizes.heads[:4]), tokens, head_dim)
+        )
+        for head_dim in (16, 32, 48, 64)
+        for tokens in (128, 256, 512)
+    ]
     return tuple(dict.fromkeys(found))
 
 

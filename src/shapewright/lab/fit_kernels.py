@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from shapewright.cost import attention, bandwidth, matmul
+from shapewright.cost import attention, bandwidth, matmul, scan
 from shapewright.cost.coefficient import Coefficient
 from shapewright.cost.device import Device
 from shapewright.cost.formats import kernel_format
+from shapewright.cost.price import SCAN_BACKWARD
 from shapewright.errors import MeasurementError
 from shapewright.hardware.calibration import Fit
 from shapewright.lab.bench import Timing
@@ -68,9 +69,15 @@ DECODE: Mapping[str, Bounds] = {
 MEMORY: Mapping[str, Bounds] = {
     "launch_s": (5e-6, 2e-7, 1e-3), "memory": (0.3, 0.005, 8.0), "ramp_s": (1e-6, 1e-9, 1e-3),
 }  # fmt: skip
+SCAN: Mapping[str, Bounds] = {
+    "launch_s": (1e-4, 1e-6, 1e-2), "chunk_s": (1e-4, 1e-7, 1e-2), "wave_s": (1e-5, 1e-9, 1e-2),
+    "memory": (0.05, 1e-4, 2.0), "work_s": _fixed(1e-9), "join": _fixed(1.0),
+}  # fmt: skip
+"""The same for a chunked scan, with the convolution before it and the gated norm after it."""
 FAMILIES: Mapping[str, tuple[tuple[Coefficient, ...], Mapping[str, Bounds]]] = {
     "matmul": (matmul.COEFFICIENTS, MATMUL), "attention": (attention.PREFILL, PREFILL),
-    "attention_decode": (attention.DECODE, DECODE), "memory": (bandwidth.COEFFICIENTS, MEMORY),
+    "attention_decode": (attention.DECODE, DECODE), "gdn/scan": (scan.SCAN, SCAN),
+    "memory": (bandwidth.COEFFICIENTS, MEMORY),
 }  # fmt: skip
 """The cost model's coefficients of each family, and the bounds of those that a processor has."""
 
@@ -80,7 +87,7 @@ PULL = 0.02
 """One unit of log away from the start costs as much as an error of this on one row."""
 HELD_OUT = (0, 1, 2)
 """Parts of the hash that are scored and never fitted."""
-MIN_ROWS = {"matmul": 12, "attention": 6, "attention_decode": 3, "memory": 5}
+MIN_ROWS = {"matmul": 12, "attention": 6, "attention_decode": 3, "gdn/scan": 5, "memory": 5}
 """Fewer rows than this are no calibration."""
 
 
@@ -132,6 +139,13 @@ def attention_rows(timings: Iterable[Timing], number_format: str, kind: str = "a
                  ("batch", "heads", length, "head_dim"))  # fmt: skip
 
 
+def scan_rows(timings: Iterable[Timing]) -> Rows:
+    """Gated DeltaNet between its products; filed under bf16, where the cost model looks for scans of any format."""
+    found = [t for t in timings if t.case.kind == "delta"]
+    return _rows("gdn/scan", "bf16", [t.case.named for t in found], [t.best for t in found],
+                 ("batch", "heads", "tokens", "head_dim"))  # fmt: skip
+
+
 def memory_rows(timings: Iterable[Timing], number_format: str) -> Rows:
     """The memory-bound kernels of a layer, summed, at every (tokens, width) where all were timed."""
     best = {t.case: t.best for t in timings if t.case.kind in POINTWISE}
@@ -172,6 +186,11 @@ def predictor(family: str, device: Device, number_format: str, *, backward: bool
         lengths = dict(q_len=np.ones_like(x["keys"]), kv_len=x["keys"])
         return attention.decode_time(c, device, kv_bytes=fmt.weight_bytes, **lengths, **_heads(x))
 
+    def scanned(c: Mapping[str, float], x: Mapping[str, Array]) -> Array:
+        seconds = scan.scan_time(c, device, sequences=x["batch"], length=x["tokens"], heads=x["heads"],
+                                 key_dim=x["head_dim"], value_dim=x["head_dim"])  # fmt: skip
+        return seconds * (1.0 + SCAN_BACKWARD["delta"] if backward else 1.0)
+
     def layer(c: Mapping[str, float], x: Mapping[str, Array]) -> Array:
         seconds = np.zeros_like(x["tokens"])
         for kind, count in LAYER.items():
@@ -182,7 +201,13 @@ def predictor(family: str, device: Device, number_format: str, *, backward: bool
                 seconds = seconds + count * bandwidth.pointwise_time(c, device, traffic * factor)
         return seconds
 
-    return {"matmul": product, "attention": prefill, "attention_decode": decode, "memory": layer}[family]
+    return {
+        "matmul": product,
+        "attention": prefill,
+        "attention_decode": decode,
+        "gdn/scan": scanned,
+        "memory": layer,
+    }[family]
 
 
 def kernel_width(kind: str, width: Array) -> Array:

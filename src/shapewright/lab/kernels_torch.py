@@ -11,9 +11,11 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from shapewright.architecture.shape import DeltaNet
 from shapewright.lab.attend import attend
 from shapewright.lab.cases import Case
 from shapewright.lab.probe import Builder, Kernel, Timer, cpu_clock, wall_clock
+from shapewright.lab.recurrent_layers import DeltaLayer
 
 POOL = 2**24
 """Elements of the pool of operands on a processor; 16 times as many on a CUDA device."""
@@ -78,6 +80,13 @@ class TorchKernels:
         q = self.take(fmt, batch, heads, 1, head_dim)
         k, v = (self.take(fmt, batch, heads, keys, head_dim) for _ in range(2))
         return lambda: functional.scaled_dot_product_attention(q, k, v)
+
+    def _delta(self, fmt: str, batch: int, heads: int, tokens: int, head_dim: int) -> Kernel:
+        a = DeltaNet(key_heads=heads, value_heads=heads, key_dim=head_dim, value_dim=head_dim)
+        layer = DeltaLayer(a, heads * head_dim).to(self.device)
+        x = self.take(fmt, batch, tokens, sum(layer.sizes), grad=True)
+        g = self.take(fmt, batch, tokens, heads * head_dim)
+        return lambda: _backward(layer.mix(x), g, x, *layer.parameters())
 
     def _norm(self, fmt: str, tokens: int, width: int) -> Kernel:
         x, w, g = (

@@ -41,18 +41,22 @@ class DeltaLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (batch, tokens, width) to the same shape."""
-        batch, tokens, _ = x.shape
-        mixed, gate, beta, step = self.into(x).split(self.sizes, dim=-1)
+        return self.out(self.mix(self.into(x)))
+
+    def mix(self, projected: Tensor) -> Tensor:
+        """What lies between the two products: (batch, tokens, all inputs) to (batch, tokens, values)."""
+        batch, tokens, _ = projected.shape
+        mixed, gate, beta, step = projected.split(self.sizes, dim=-1)
         q, k, v = self.conv(mixed).split(self.mixed, dim=-1)
         q, k = (t.reshape(batch, tokens, self.key_heads, self.key_dim) for t in (q, k))
         q, k = (functional.normalize(t.float(), dim=-1, eps=1e-6) for t in (q, k))
         q, k = (t.repeat_interleave(self.heads // self.key_heads, dim=2) for t in (q * self.key_dim**-0.5, k))
         v = v.reshape(batch, tokens, self.heads, self.value_dim)
         log_decay = -self.decay.exp() * functional.softplus(step.float() + self.step)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(projected.device.type, enabled=False):
             y = delta_scan(q, k, v, log_decay, torch.sigmoid(beta.float()))
         y = self.norm(y) * functional.silu(gate.view_as(y).float())
-        return self.out(y.reshape(batch, tokens, -1).to(mixed.dtype))
+        return y.reshape(batch, tokens, -1).to(mixed.dtype)
 
 
 class Mamba2Layer(nn.Module):

@@ -7,15 +7,17 @@ the host's launches; schedules, splits and overlap are computed, not fitted.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 
-from shapewright.errors import UnknownNameError
+from shapewright.errors import NotCoveredError, UnknownNameError
 from shapewright.evidence import Kind
 from shapewright.hardware.accelerator import Accelerator
+from shapewright.hardware.catalog import load_calibration
 from shapewright.plan.precision import FULL_WIDTH
 
 
@@ -119,8 +121,21 @@ DEFAULT = "megatron-core"
 
 
 def default_framework(accelerator: Accelerator) -> Framework:
-    """``DEFAULT`` on accelerators; on a processor nothing, since nobody published runs to fit one on."""
-    return KERNELS_ALONE if accelerator.device_class == "cpu" else find_framework(DEFAULT)
+    """``DEFAULT`` on accelerators; on a processor what whole steps measured on it say, and else nothing."""
+    return measured_steps(accelerator) if accelerator.device_class == "cpu" else find_framework(DEFAULT)
+
+
+def measured_steps(accelerator: Accelerator) -> Framework:
+    """The factors that ``shapewright measure`` fitted to whole training steps on the machine; none where it did not."""
+    try:
+        fit = load_calibration(accelerator).find("step", "any")
+    except NotCoveredError:
+        return KERNELS_ALONE
+    return Framework(
+        name="this machine", label=f"{fit.num_rows} whole steps measured on this machine", kind=fit.kind, source=fit.source,
+        spread=max(math.log(fit.high), -math.log(fit.low)), hardware=(accelerator.name,), num_rows=fit.num_rows,
+        num_held_out=fit.num_held_out, median_error=fit.median_error, p90_error=fit.p90_error, **fit.coefficients,
+    )  # fmt: skip
 
 
 def to_toml(framework: Framework) -> str:
