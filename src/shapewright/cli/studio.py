@@ -52,6 +52,7 @@ def command(
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(128)  # who follows the printed address at once waits rather than being refused
     except OSError as error:
         raise MeasurementError(
             f"nothing can listen on {host}:{port}", str(error), "choose another --port, or --port 0 for any"
