@@ -24,7 +24,7 @@ CHARTS: dict[str, tuple[str, str, Callable[[Design], Spec | None]]] = {
     ),
     "timeline": (
         "Timeline",
-        "The parts of one step on the streams of the busiest device, end to end; communication is what nothing hides.",
+        "The passes of one step by pipeline stage; the thin bars are waits on the wire. Long steps are drawn shorter.",
         charts.timeline,
     ),
     "memory": (

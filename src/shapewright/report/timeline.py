@@ -1,72 +1,128 @@
-"""The step as a timeline: one track per stream of the busiest device.
+"""The step as a timeline: what every stage of the pipeline does when, and what it waits for.
 
-Decisions: a Design knows each part's total over the step and, of communication, only what nothing hides, so the parts
-lie end to end, each on the track of the stream that is busy or waited for. It is the trace of ``shapewright export
-trace``, drawn.
+Decisions: the bars are those of ``plan.timeline``, laid from the pace that the Design holds. Of a long step only as many
+micro-batches are drawn as show the pipeline filling, running and draining, since its middle repeats; the axis says so.
+Waiting on the wire stands as a thin bar under the passes, so that colour is not the only difference. Of a long pipeline
+only some stages are drawn; the trace holds all of them.
 """
 
 from __future__ import annotations
 
-from shapewright.designs.document import Design
-from shapewright.designs.streams import STREAMS, stream_of
-from shapewright.report.text import STEP_CAUSES, percent
-from shapewright.report.theme import PALETTE
-from shapewright.report.vega import Spec, chart, linear_axis, tooltip
-from shapewright.units import format_quantity
+from dataclasses import replace
 
-TRACK = 34
-"""Height of a track [px]."""
+from shapewright.designs.document import Design
+from shapewright.plan.timeline import STREAMS, Event, Pace, lay
+from shapewright.report.theme import BLUE, BRICK, GOLD, GREEN, GREY, PURPLE
+from shapewright.report.vega import Spec, chart, linear_axis, tooltip
+
+TRACK = 30
+"""Height of a stage [px]."""
+MOST_BARS = 800
+"""Passes that are drawn: of a pipeline with more, some stages are left out, never the first or the last."""
+INVISIBLE = 1 / 700
+"""Share of the drawn step below which a bar is narrower than a pixel of a wide page."""
+MOST_LAID = 60_000
+"""Passes that are laid out at all, which takes their number in ten microseconds."""
+LEAST = 8
+"""Micro-batches that are drawn where there are as many."""
+LOOKS = {
+    "forward": BLUE,
+    "backward": GOLD,
+    "weights' gradients": GREEN,
+    "both ways": BRICK,
+    "wire": PURPLE,
+    "optimizer, waiting": GREY,
+}
 
 
 def timeline(design: Design) -> Spec | None:
-    """The parts of the step on their tracks; None where the Design has no breakdown."""
-    if not design.step_parts:
+    """The passes of one step by stage; None without a pace, or with more passes than can be laid out."""
+    pace = design.pace
+    if pace is None:
         return None
-    clock, rows = 0.0, []
-    for part in design.step_parts:
-        start, clock = clock, clock + part.value
-        rows.append(
-            {
-                "part": part.name,
-                "cause": part.cause,
-                "stream": STREAMS[stream_of(part)].replace(" communication", ""),
-                "start": start,
-                "end": clock,
-                "value_text": format_quantity(part.value, "s"),
-                "share_text": percent(part.share),
-            }
-        )
-    used = [
-        name
-        for name in (stream.replace(" communication", "") for stream in STREAMS)
-        if any(row["stream"] == name for row in rows)
-    ]
-    causes = [cause for cause in STEP_CAUSES if any(row["cause"] == cause for row in rows)]
-    colours: dict[str, str] = dict(zip(STEP_CAUSES, PALETTE, strict=False))
-    x = linear_axis("start", "time in the step, parts end to end", 0.0, clock, unit="s")
-    longest = max(rows, key=lambda row: row["end"] - row["start"])
+    drawn = shortened(pace)
+    passes_of_stage = drawn.micro_batches * drawn.chunks * 2
+    if passes_of_stage * drawn.stages > MOST_LAID:
+        return None
+    laid = lay(drawn)
+    stages = _shown(drawn.stages, MOST_BARS // passes_of_stage)
+    least = INVISIBLE * laid.step_time_s
+    rows = [_row(e) for e in laid.events if e.stage in stages and e.end_s - e.start_s > least]
+    classes = [name for name in LOOKS if any(row["class"] == name for row in rows)]
+    whole = drawn.micro_batches == pace.micro_batches
+    part = "" if whole else f", {drawn.micro_batches:,} of {pace.micro_batches:,} micro-batches drawn"
+    x = linear_axis("start", f"time{part}", 0.0, laid.step_time_s, unit="s")
+    y = {"field": "stage", "type": "nominal", "scale": {"domain": [f"stage {s}" for s in stages]},
+         "axis": {"title": None, "domain": False, "ticks": False}}  # fmt: skip
+    colour = {
+        "field": "class", "type": "nominal",
+        "scale": {"domain": classes, "range": [LOOKS[name] for name in classes]},
+        "legend": {"symbolType": "square", "columns": 3},
+    }  # fmt: skip
+    said = tooltip(name="pass", stage="stage", **{"class": "kind"}, takes="takes", begins="begins at")
+    texts = [{"calculate": f"format(datum.{of}, '.3s') + 's'", "as": name}
+             for name, of in (("takes", "end - datum.start"), ("begins", "start"))]  # fmt: skip
+
+    def bars(of: list[Spec], height: float, offset: float) -> Spec:
+        return {
+            "data": {"values": of},
+            "transform": texts,
+            "mark": {
+                "type": "bar",
+                "height": height,
+                "yOffset": offset,
+                "style": "segment",
+                "strokeWidth": 0.5,
+            },
+            "encoding": {"x": x, "x2": {"field": "end"}, "y": y, "color": colour, "tooltip": said},
+        }
+
+    passes = [row for row in rows if row["class"] != "wire"]
+    wires = [row for row in rows if row["class"] == "wire"]
+    busy = max(laid.busy_s) / laid.step_time_s if laid.step_time_s else 0.0
     return chart(
-        f"Timeline of one step of {format_quantity(clock, 's')} on {len(used)} streams; the longest part is "
-        f"{longest['part']} with {longest['share_text']}.",
-        [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "bar", "style": "segment", "height": {"band": 0.72}},
-                "encoding": {
-                    "x": x,
-                    "x2": {"field": "end"},
-                    "y": {
-                        "field": "stream", "type": "nominal", "scale": {"domain": used},
-                        "axis": {"title": None, "labelLimit": 130, "domain": False, "ticks": False},
-                    },
-                    "color": {
-                        "field": "cause", "type": "nominal",
-                        "scale": {"domain": causes, "range": [colours[cause] for cause in causes]},
-                        "legend": {"symbolType": "square", "columns": 3},
-                    },
-                    "tooltip": tooltip(part="part", cause="cause", value_text="total", share_text="of the step"),
-                },
-            }
-        ],
-        height=TRACK * len(used),
-    )  # fmt: skip
+        f"Timeline of a step on {drawn.stages} stage{'s' if drawn.stages > 1 else ''} with {drawn.micro_batches} "
+        f"micro-batches{'' if whole else f' of {pace.micro_batches}'}: the busiest stage works {busy:.0%} of the time.",
+        [bars(passes, 0.6 * TRACK, -3), *([bars(wires, 6, 0.6 * TRACK / 2 + 1)] if wires else [])],
+        height=TRACK * max(len(stages), 2),
+    )
+
+
+def shortened(pace: Pace) -> Pace:
+    """The same step with fewer micro-batches where it has many: enough to fill and to drain the pipeline."""
+    enough = max(2 * pace.stages, LEAST) if pace.stages <= LEAST else pace.stages
+    if pace.micro_batches <= enough:
+        return pace
+    # Interleaved schedules want as many micro-batches as stages, or a multiple of them.
+    return replace(pace, micro_batches=max(enough // pace.stages * pace.stages, pace.stages))
+
+
+def _shown(stages: int, most: int) -> list[int]:
+    """At most ``most`` stages (but two), evenly spread from the first to the last."""
+    count = min(stages, max(most, 2))
+    return sorted({round(i * (stages - 1) / max(count - 1, 1)) for i in range(count)})
+
+
+def _row(event: Event) -> Spec:
+    return {
+        "name": event.name,
+        "class": _class(event),
+        "stage": f"stage {event.stage}",
+        "start": float(f"{event.start_s:.5g}"),
+        "end": float(f"{event.end_s:.5g}"),
+    }
+
+
+def _class(event: Event) -> str:
+    if event.stream != STREAMS[0]:
+        return "wire"
+    word = event.name.partition(" ")[0]
+    if "+" in event.name:
+        return "both ways"
+    kinds = {
+        "forward": "forward",
+        "backward": "backward",
+        "input": "backward",
+        "weight": "weights' gradients",
+    }
+    return kinds.get(word, "optimizer, waiting")

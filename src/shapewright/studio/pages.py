@@ -7,6 +7,7 @@ the state again, from the cached answer.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from functools import cache, wraps
@@ -125,9 +126,11 @@ async def _answer(request: Request, state: State) -> str:
     still = state.alone()
     keep = (*state.keep, still.query())[-KEPT:] if still.query() not in state.keep else state.keep
     free = replace(state, **dict.fromkeys(("width", "depth", "heads", "kv_heads", "head_dim", "ffn_size")))
+    # Charts take tens of milliseconds to lay out; meanwhile other visitors are served.
+    values = await asyncio.to_thread(view.answer, state, design)
     return _render(
         "answer.html",
-        **view.answer(state, design),
+        **values,
         query=state.query(),
         base_query=replace(still, keep=state.keep).query(),
         keep_query=replace(state, keep=keep).query(),
@@ -196,8 +199,6 @@ async def compare(request: Request) -> Response:
 @_fragment("ladders.html")
 async def ladders(request: Request) -> Response:
     """GET /ladders: the ladders of this machine; the fragment asks for itself again while one runs."""
-    import asyncio
-
     found = studio_of(request).ladders
     views = await asyncio.to_thread(lambda: [found.view(name) for name in found.names()[:4]])
     rows = []

@@ -28,6 +28,7 @@ from shapewright.designs.document import (
 )
 from shapewright.evidence import Figure, Kind
 from shapewright.plan.parallel import Plan
+from shapewright.plan.timeline import Pace, Wait
 from shapewright.scaling.recipe import Recipe
 
 FLOPS_PEAK, BANDWIDTH = 989e12, 3.35e12
@@ -176,6 +177,21 @@ def sample_design() -> Design:
         ),
         step_parts=parts([(name, cause, value * scale) for name, cause, value in step]),
         memory_parts=parts(memory),
+        pace=Pace(
+            stages=2,
+            chunks=2,
+            micro_batches=32,
+            schedule=0,
+            forward_s=0.03,
+            backward_s=0.06,
+            weight_s=0.02,
+            pair_s=0.09,
+            send_s=0.001,
+            outward_s=0.1,
+            exposed_outward_s=0.05,
+            optimizer_s=0.01,
+            waits=(Wait(stream="tensor-parallel communication", forward_s=0.004, backward_s=0.008),),
+        ),
         memory_bandwidth=Figure(value=BANDWIDTH, unit="B/s", kind="vendor", source="data sheet"),
         roofline=tuple(
             RooflinePoint(
