@@ -19,18 +19,23 @@ README = Path(__file__).parents[1] / "README.md"
 ACCURACY = README.parent / "docs" / "accuracy.md"
 LEAST_ROWS = 5
 """Training slices with fewer rows are in docs/accuracy.md only."""
-SHOWN_FAMILIES = ("gemm", "context_attention", "generation_attention", "moe", "gdn")
-"""Families whose bf16 slices stand in the README; the rest is in docs/accuracy.md."""
+SHOWN_FAMILIES = (
+    "gemm", "context_attention", "generation_attention", "encoder_attention", "context_mla", "generation_mla", "moe",
+    "gdn", "kda", "mamba2", "nccl", "custom_allreduce", "moe_a2a",
+)  # fmt: skip
+"""Families whose slices over all accelerators stand in the README; the rest is in docs/accuracy.md."""
 
 
 def run() -> Iterator[str]:
-    """Measure, replace the three tables, write the full ones, and say what changed."""
+    """Measure, replace the tables, write the full ones, and say what changed."""
     text = README.read_text()
     kernels = _validate("kernels")
     training = _validate("training")
     designs = _validate("designs")
-    shown = [s for s in kernels if s["name"].endswith("/bf16") and s["name"].split("/")[1] in SHOWN_FAMILIES]
+    serving = _validate("serving")
+    shown = [s for s in kernels if s["name"].count("/") == 1 and s["name"].split("/")[0] in SHOWN_FAMILIES]
     text = _replace(text, "kernels", _table([kernels[0], *shown]))
+    text = _replace(text, "serving", _table([s for s in serving if "/held-out/" in s["name"]]))
     held_out = [s for s in training if s["name"].startswith("held-out/") and s["covered"] >= LEAST_ROWS]
     text = _replace(text, "training", _table(held_out))
     text = _replace(text, "designs", _table([s for s in designs if s["name"].startswith(("all", "regret_"))]))
@@ -39,9 +44,10 @@ def run() -> Iterator[str]:
     ACCURACY.write_text(
         "# Accuracy, slice by slice\n\nWritten by `python -m benchmarks readme`.\n\n## Kernels, held-out rows\n\n"
         f"{_table(kernels)}\n\n## Training steps, published runs\n\n{_table(training)}\n\n"
-        f"## Designs and losses\n\n{_table(designs)}\n"
+        f"## Serving, published points\n\n{_table(serving)}\n\n## Designs and losses\n\n{_table(designs)}\n"
     )
-    yield f"readme: {len(kernels)} slices of kernels, {len(training)} of training runs, {len(designs)} of designs"
+    counts = f"{len(kernels)} slices of kernels, {len(training)} of training runs, {len(serving)} of serving"
+    yield f"readme: {counts}, {len(designs)} of designs"
 
 
 def _validate(what: str) -> list[dict[str, Any]]:

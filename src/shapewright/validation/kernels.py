@@ -194,14 +194,14 @@ def _nothing(name: str, count: int) -> Scored:
 
 
 def slices(scored: Iterable[Scored], unread: int = 0) -> list[Slice]:
-    """One slice named ``all``, then one per accelerator, family and format.
+    """One slice named ``all``, then one per family and format, and one per accelerator, family and format.
 
     ``unread`` rows of a file, which belong to no slice, are counted under ``all``.
     """
     groups: dict[str, list[Scored]] = {"all": [_nothing("all", unread)]}
     for item in scored:
-        groups["all"].append(item)
-        groups.setdefault(item.name, []).append(item)
+        for name in ("all", item.name.partition("/")[2], item.name):
+            groups.setdefault(name, []).append(item)
     return [_slice(name, members) for name, members in groups.items()]
 
 
