@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from shapewright.errors import NotCoveredError, UnknownNameError
 from shapewright.evidence import Kind
@@ -131,10 +132,11 @@ def measured_steps(accelerator: Accelerator) -> Framework:
         fit = load_calibration(accelerator).find("step", "any")
     except NotCoveredError:
         return KERNELS_ALONE
+    factors: dict[str, Any] = dict(fit.coefficients)
     return Framework(
         name="this machine", label=f"{fit.num_rows} whole steps measured on this machine", kind=fit.kind, source=fit.source,
         spread=max(math.log(fit.high), -math.log(fit.low)), hardware=(accelerator.name,), num_rows=fit.num_rows,
-        num_held_out=fit.num_held_out, median_error=fit.median_error, p90_error=fit.p90_error, **fit.coefficients,
+        num_held_out=fit.num_held_out, median_error=fit.median_error, p90_error=fit.p90_error, **factors,
     )  # fmt: skip
 
 

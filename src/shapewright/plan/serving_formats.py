@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.cost.formats import kernel_format
-from shapewright.cost.price import FALLBACK
 from shapewright.errors import NotCoveredError, UnknownNameError
 from shapewright.hardware.accelerator import Accelerator
 
@@ -97,8 +96,3 @@ def serving_formats(
             )
     chosen = cache or ("fp8" if fp8 and name.startswith(("fp8", "fp4")) else "bf16")
     return ServingFormats(name=name, products=products, experts=experts, cache=chosen)
-
-
-def with_fallback(number_format: str) -> tuple[str, ...]:
-    """A format and those whose coefficients stand in for it, in order."""
-    return (number_format, *FALLBACK.get(number_format, ()))

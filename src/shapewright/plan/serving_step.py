@@ -35,15 +35,16 @@ from shapewright.architecture.operator import (
 )
 from shapewright.architecture.shape import Block, ExpertsFFN, SelfAttention, Shape
 from shapewright.cost.attention import decode_time
+from shapewright.cost.choice import formats_for
 from shapewright.cost.collective import collective_time
-from shapewright.cost.families import MLA_LATENT, MLA_RANK
+from shapewright.cost.families.attention import MLA_LATENT, MLA_RANK
 from shapewright.cost.formats import kernel_format
 from shapewright.cost.price import CostModel
 from shapewright.cost.unique import price_unique
 from shapewright.errors import NotCoveredError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.network import collective_seconds
-from shapewright.plan.serving_formats import HEAD_FORMAT, STATE_BYTES, ServingFormats, with_fallback
+from shapewright.plan.serving_formats import HEAD_FORMAT, STATE_BYTES, ServingFormats
 
 Array = NDArray[np.float64]
 ACTIVATION_BYTES = 2.0
@@ -219,7 +220,7 @@ def _expert_kernels(c: _Context) -> list[str]:
     if c.backend is None:
         return []
     names: list[str] = []
-    for wanted in with_fallback(c.formats.experts):
+    for wanted in formats_for(c.formats.experts):
         for fit in c.model.calibration.fits:
             name = fit.family.partition(".")[2]
             own = name.startswith(c.backend) or (c.backend == "trtllm" and name.endswith("flashinfer_trtllm"))
@@ -309,7 +310,7 @@ def _attention(op: Attention, c: _Context) -> Array:
 
 def _latent_fits(c: _Context) -> list[Any]:
     found = [fit for fit in c.model.calibration.fits if fit.family.startswith("mla_decode/")]
-    for name in with_fallback(c.formats.cache):
+    for name in formats_for(c.formats.cache):
         same = [fit for fit in found if fit.number_format == name]
         own = [fit for fit in same if fit.family.endswith(f"/{c.backend}")]
         if same:
