@@ -156,7 +156,7 @@ def lint(
             shape,
             default_law(flops=120.0 * _params(shape) ** 2),
             20.0 * _params(shape),
-            workload.precision.name,
+            workload.precision.matmul_format,
         ),
     )
     priced = price_plan(shape, plan, workload, global_batch=batch)

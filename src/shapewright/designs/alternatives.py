@@ -158,7 +158,7 @@ def loss_curve(ranking: Ranking) -> tuple[LossPoint, ...]:
             width=width,
             depth=c.depth[rows],
             shares=mixer_shares(c.layers),
-            precision=arm.workload.precision.name,
+            number_format=arm.workload.precision.matmul_format,
         )
         best = int(np.argmin(found.loss))
         points.append(

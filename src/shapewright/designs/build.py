@@ -305,7 +305,7 @@ def _searched(ranking: Ranking) -> str:
     return f"{what}, SwiGLU, grouped-query attention, in {' and '.join(formats)}"
 
 
-def loss_change_of(shape: Shape, law: Law, tokens: float, precision: str):
+def loss_change_of(shape: Shape, law: Law, tokens: float, number_format: str):
     """A function that predicts how the loss changes when ``shape`` is replaced by another at equal tokens."""
 
     def loss(candidate: Shape) -> float:
@@ -318,7 +318,7 @@ def loss_change_of(shape: Shape, law: Law, tokens: float, precision: str):
             width=float(candidate.hidden_size),
             depth=float(candidate.num_layers),
             shares=mixer_shares(candidate),
-            precision=precision,
+            number_format=number_format,
         )
         return float(found.loss)
 

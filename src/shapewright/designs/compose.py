@@ -134,7 +134,7 @@ def compose(
                 embedding_params=embedding,
                 tokens=token_figure,
                 shape=shape,
-                precision=workload.precision.name,
+                number_format=workload.precision.matmul_format,
             )
             if factor > 1.0:
                 warnings.append(_extrapolation(law, factor))

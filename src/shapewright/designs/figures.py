@@ -132,7 +132,7 @@ def loss_figure(
     embedding_params: float,
     tokens: Figure,
     shape: Shape,
-    precision: str,
+    number_format: str,
 ) -> tuple[Figure, float]:
     """The predicted loss, and the factor of compute outside the law's range (1 inside).
 
@@ -148,7 +148,7 @@ def loss_figure(
         width=float(shape.hidden_size),
         depth=float(shape.num_layers),
         shares=mixer_shares(shape),
-        precision=precision,
+        number_format=number_format,
     )
     value = float(found.loss[0])
     up = np.hypot(np.log(found.high[0] / value), np.log(found.loss[1] / value))

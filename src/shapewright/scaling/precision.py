@@ -38,16 +38,16 @@ NVFP4_GAP = Figure(
 """Relative loss that NVFP4 training costs; one model."""
 
 
-def format_shift(precision: str) -> tuple[float, float]:
-    """Shift of ln loss against 16-bit training, and its standard deviation.
+def format_shift(number_format: str) -> tuple[float, float]:
+    """Shift of ln loss where the layers multiply in this format instead of 16 bits, and its standard deviation.
 
     Halfway to ``FP8_LIMIT`` for 8 bits, its end being one end of the 90 % interval; ``NVFP4_GAP`` for 4 bits; nothing
     for 16 and 32 bits, in which the laws' own runs were trained.
     """
-    if precision == "fp8":
+    if number_format in ("fp8", "mxfp8", "fp8_block"):
         half = 0.5 * FP8_LIMIT.value
         return half, half / Z90
-    if precision == "nvfp4":
+    if number_format == "nvfp4":
         gap = NVFP4_GAP
         assert gap.low is not None
         assert gap.high is not None

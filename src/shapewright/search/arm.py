@@ -190,5 +190,5 @@ def _losses(job: Job, candidates: Candidates, tokens: Array) -> LossPrediction:
         width=candidates.column(candidates.layers.hidden_size),
         depth=candidates.depth,
         shares=mixer_shares(candidates.layers),
-        precision=job.workload.precision.name,
+        number_format=job.workload.precision.matmul_format,
     )

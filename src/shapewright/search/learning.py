@@ -46,13 +46,13 @@ def learned_loss(
     width: Values,
     depth: Values,
     shares: Mapping[str, float],
-    precision: str,
+    number_format: str,
 ) -> LossPrediction:
     """Predicted loss of candidates that share their mixers and number format; sizes broadcast.
 
     Args:
         shares: share of the layers by mixer (:func:`mixer_shares`).
-        precision: name of the training precision.
+        number_format: that of the products inside the layers.
     """
     found = predict_loss(
         law,
@@ -65,5 +65,5 @@ def learned_loss(
     )
     if set(shares) != {"attention"}:
         found = with_mixers(found, shares)
-    shift = format_shift(precision)
+    shift = format_shift(number_format)
     return shifted(found, *shift) if shift != (0.0, 0.0) else found
