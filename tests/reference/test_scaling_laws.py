@@ -16,7 +16,7 @@ from shapewright.scaling.fit import fit
 from shapewright.scaling.forms import FORMS
 from shapewright.scaling.hyperparameters import steplaw_batch_tokens, steplaw_learning_rate
 from shapewright.scaling.isoflop import fit_isoflop, leave_budgets_out
-from shapewright.scaling.law import Z90, load_law, predict_from_inputs, predict_loss
+from shapewright.scaling.law import load_law, predict_from_inputs, predict_loss
 from shapewright.scaling.lawfile import read_law, write_law
 from shapewright.scaling.protocol_gemstones import GEMSTONES_VOCAB, SHAPE_COLUMNS, gemstones_inputs
 from shapewright.scaling.protocol_steplaw import best_of_cells
@@ -153,8 +153,11 @@ def test_gemstones_left_out_shapes_and_coverage():
     for subset in ("hot_100b+", "cool_end", "lr_ablation_hot"):
         rows = np.array(runs.subset) == subset
         assert np.median(error[rows]) < 0.01, subset
-    covered = np.abs(held.residuals) <= Z90 * law.residual_sd
+    told = predict_from_inputs(law, **inputs)
+    covered = np.abs(held.residuals) <= np.log(told.high / told.loss)
     assert 0.86 <= covered.mean() <= 0.94
+    for subset in ("hot_100b+", "cool_end", "lr_ablation_hot"):
+        assert 0.86 <= covered[np.array(runs.subset) == subset].mean() <= 0.94, subset
     assert max(abs(bias) for bias in held.group_bias().values()) < 0.01
 
 

@@ -67,13 +67,20 @@ class HoldOut:
         names = np.array(self.groups)
         return {str(g): float(np.median(np.expm1(self.residuals[names == g]))) for g in np.unique(names)}
 
-    def spread(self) -> float:
-        """Standard deviation of the normal distribution whose 90 % interval holds 90 % of the residuals [ln loss].
+    def spread(self, parameter_sd: Array | float = 0.0) -> float:
+        """Standard deviation [ln loss] with which a 90 % normal interval holds 90 % of the residuals.
 
-        Residuals of a digitised or spiky curve have long tails: their own standard deviation would be too wide
-        for most rows, that of their middle too narrow.
+        ``parameter_sd`` is what the parameters' covariance says about each row already; the interval adds its variance,
+        so it must not be counted again. Residuals of a digitised or spiky curve have long tails: their own standard
+        deviation would be too wide for most rows, that of their middle too narrow.
         """
-        return float(np.quantile(np.abs(self.residuals), 0.9) / Z90)
+        beyond = np.maximum((self.residuals / Z90) ** 2 - np.square(parameter_sd), 0.0)
+        return float(np.sqrt(np.quantile(beyond, 0.9)))
+
+    def where(self, keep: NDArray[Any]) -> HoldOut:
+        """Some of the rows."""
+        names = np.array(self.groups)
+        return HoldOut(residuals=self.residuals[keep], groups=tuple(names[keep]))
 
 
 def take(inputs: Inputs, rows: NDArray[Any]) -> dict[str, Array]:
@@ -111,6 +118,13 @@ def bootstrap(
         after, _ = found.form.evaluate(thetas[-1], inputs, False)
         shifts[draw, free] = pull @ np.log(after / before)
     return Bootstrap(thetas=np.array(thetas), shifts=shifts)
+
+
+def spread_of_parameters(form: Form, theta: Array, covariance: Array, inputs: Inputs) -> Array:
+    """Standard deviation of ln loss at each row that the covariance of ``theta`` gives."""
+    _, gradient = form.evaluate(theta, inputs, True)
+    stacked = np.array(gradient)
+    return np.sqrt(np.einsum("in,ij,jn->n", stacked, covariance, stacked))
 
 
 def leave_groups_out(

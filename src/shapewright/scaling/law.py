@@ -87,6 +87,8 @@ class Law:
     """What a reader must know: identifiability, what the data leave open."""
     checks: tuple[Check, ...] = ()
     """What was measured about it."""
+    residual_scale: Mapping[str, float] = field(default_factory=dict)
+    """Factor on ``residual_sd`` where an input is 1 (a decayed rate, half the rate); empty where rows scatter alike."""
     command: str = ""
     """The command that writes this law again."""
 
@@ -219,7 +221,10 @@ def _predict(law: Law, idle: Values, **inputs: Values) -> LossPrediction:
     flops = 6.0 * flat["size"] * flat["tokens"]
     low_flops, high_flops = law.fitted_range["flops"]
     extrapolation = np.maximum(np.maximum(flops / high_flops, low_flops / flops), 1.0)
-    variance = law.residual_sd**2 + (law.drift_per_decade * np.log10(extrapolation)) ** 2
+    scatter = np.full(flops.shape, law.residual_sd)
+    for name, factor in law.residual_scale.items():
+        scatter = scatter * factor ** flat[name]
+    variance = scatter**2 + (law.drift_per_decade * np.log10(extrapolation)) ** 2
     if idle.any():
         idle = np.broadcast_to(idle, shape).ravel()
         flat["size"] = flat["size"] * np.exp(SHARE * idle)

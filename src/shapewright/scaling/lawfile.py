@@ -17,7 +17,7 @@ from shapewright.scaling.forms import get_form
 from shapewright.scaling.law import Check, Law
 
 _FIELDS = tuple(f.name for f in fields(Law))
-_OPTIONAL = {"constants", "unit", "notes", "checks", "command"}
+_OPTIONAL = {"constants", "unit", "notes", "checks", "command", "residual_scale"}
 
 
 def number(value: float) -> float:
@@ -61,6 +61,8 @@ def write_law(law: Law) -> str:
     lines += ["notes = [", *(f"    {_text(note)}," for note in law.notes), "]"]
     lines += ["", "[parameters]", *(f"{k} = {number(v)!r}" for k, v in law.parameters.items())]
     lines += ["", "[constants]", *(f"{k} = {number(v)!r}" for k, v in law.constants.items())]
+    if law.residual_scale:
+        lines += ["", "[residual_scale]", *(f"{k} = {number(v)!r}" for k, v in law.residual_scale.items())]
     lines += ["", "[fitted_range]", *(f"{k} = {_pair(v)}" for k, v in law.fitted_range.items())]
     lines += [
         "",
@@ -105,6 +107,7 @@ def read_law(text: str, *, where: str) -> Law:
             **data,
             "parameters": {name: float(data["parameters"][name]) for name in form.parameters},
             "constants": {name: float(value) for name, value in data.get("constants", {}).items()},
+            "residual_scale": {name: float(value) for name, value in data.get("residual_scale", {}).items()},
             "covariance": tuple(tuple(float(v) for v in row) for row in data["covariance"]["rows"]),
             "fitted_range": {name: (float(v[0]), float(v[1])) for name, v in data["fitted_range"].items()},
             "notes": tuple(data.get("notes", ())),

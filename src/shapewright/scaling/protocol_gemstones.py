@@ -62,7 +62,7 @@ def fit_gemstones(folder: Path) -> Law:
     return study(
         FORMS["shape"], inputs, runs.loss, draws=DRAWS, groups=runs.shape,
         fitted_range={"params": runs.params, "width": runs.width, "depth": runs.depth, "aspect": runs.width / runs.depth},
-        cuts=[inputs["size"] > limit for limit in (9e8, 4e8)],
+        cuts=[inputs["size"] > limit for limit in (9e8, 4e8)], scattered_by=("decayed", "lr_halvings"),
         identity=Identity(
             name="gemstones", dataset="Dolma 1.7, Pythia tokenizer (50,304)", licence="MIT",
             source="16 of the 22 Gemstones shapes, McLeish et al. 2025 (arXiv 2502.06857; "

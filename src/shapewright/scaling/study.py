@@ -1,9 +1,10 @@
 """From a table of runs to a law: fit, bootstrap, hold-outs, interval and warnings, one protocol for all.
 
-Decisions: ``residual_sd`` is set so that a 90 % interval holds 90 % of rows predicted by fits that did not see
-their group; ``drift_per_decade`` so that, with it, the interval holds 90 % of the rows of the largest compute
-predicted by fits to the rest (pooled over several cuts). The coverage that a law states is then measured again
-across groups, each with the width that the other groups give. A table that cannot answer is refused by name.
+Decisions: ``residual_sd`` is set so that, with the parameters' covariance, a 90 % interval holds 90 % of rows predicted
+by fits that did not see their group; ``drift_per_decade`` so that, with it, the interval holds 90 % of the rows of the
+largest compute predicted by fits to the rest (pooled over several cuts). The coverage that a law states is then
+measured again across groups, each with the width that the other groups give. A table that cannot answer is refused by
+name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from shapewright.scaling.assess import (
     coverage_of_others,
     influence,
     leave_groups_out,
+    spread_of_parameters,
     take,
     warnings_about,
 )
@@ -87,6 +89,7 @@ def study(
     draws: int = DRAWS,
     fixed: Mapping[str, float] | None = None,
     remarks: Sequence[str] = (),
+    scattered_by: Sequence[str] = (),
 ) -> Study:
     """Fit ``form`` and measure the fit.
 
@@ -101,6 +104,7 @@ def study(
         draws: bootstrap resamples.
         fixed: parameters that the table cannot fix, at their value.
         remarks: warnings about the table itself.
+        scattered_by: inputs of 0 or 1 whose rows scatter by a factor of their own (``Law.residual_scale``).
 
     Raises:
         UsageError: too few rows, or one model size, or one number of tokens.
@@ -110,14 +114,24 @@ def study(
     found = fit(form, inputs, loss, fixed=fixed)
     boot = bootstrap(found, inputs, loss, groups, draws=draws, fixed=fixed)
     held = leave_groups_out(form, inputs, loss, folds_of(groups), start=found.theta, fixed=fixed)
-    residual_sd = held.spread()
+    known = spread_of_parameters(form, found.theta, boot.covariance, inputs)
+    plain = (
+        np.all([inputs[name] == 0 for name in scattered_by], axis=0)
+        if scattered_by
+        else np.ones(len(loss), bool)
+    )
+    residual_sd = held.where(plain).spread(known[plain])
+    scale = {
+        name: held.where(inputs[name] == 1).spread(known[inputs[name] == 1]) / residual_sd
+        for name in scattered_by
+    }
     ahead = [_ahead(form, inputs, loss, flops, cut, found.theta, groups, draws, fixed) for cut in cuts]
     warnings = [*remarks, *warnings_about(found, boot, inputs, loss, fixed=fixed), *_outliers(found)]
     notes = (*identity.notes, *warnings)
     law = Law(
         name=identity.name, family=form.name, parameters=found.parameters,
         covariance=tuple(tuple(float(v) for v in row) for row in boot.covariance),
-        residual_sd=residual_sd, drift_per_decade=_drift(ahead, residual_sd), dataset=identity.dataset,
+        residual_sd=residual_sd, residual_scale=scale, drift_per_decade=_drift(ahead, residual_sd), dataset=identity.dataset,
         source=identity.source, licence=identity.licence, rows=len(loss), runs=len(set(groups)),
         fitted_range={
             **{name: _span(values) for name, values in fitted_range.items()},
@@ -194,13 +208,11 @@ def _ahead(
         draws=max(draws // 4, 20),
         fixed=fixed,
     )
-    predicted, gradient = form.evaluate(found.theta, take(inputs, cut), True)
-    stacked = np.array(gradient)
-    variance = np.einsum("in,ij,jn->n", stacked, boot.covariance, stacked)
+    predicted, _ = form.evaluate(found.theta, take(inputs, cut), False)
     return _Ahead(
         held=HoldOut(residuals=np.log(predicted) - np.log(loss[cut]), groups=tuple(names[cut])),
         decades=np.log10(np.maximum(flops[cut] / flops[~cut].max(), 1.0)),
-        parameter_sd=np.sqrt(variance),
+        parameter_sd=spread_of_parameters(form, found.theta, boot.covariance, take(inputs, cut)),
     )
 
 

@@ -244,10 +244,17 @@ def _isoflop_slices(minima: Sequence[Minimum]) -> list[Slice]:
     found = []
     for corpus in dict.fromkeys(m.corpus for m in minima):
         mine = [m for m in minima if m.corpus == corpus]
-        errors = np.array([m.loss_predicted / m.loss - 1.0 for m in mine])
-        baseline = np.array([m.loss_baseline / m.loss - 1.0 for m in mine])
-        held = HoldOut(residuals=np.log1p(errors), groups=tuple(f"{m.flops:g}" for m in mine))
-        found.append(_slice(f"loss/isoflop/{corpus}", errors, baseline, inside=coverage_of_others(held)))
+        residuals = np.concatenate([m.residuals for m in mine])
+        baseline = np.concatenate([m.baseline_residuals for m in mine])
+        held = HoldOut(residuals=residuals, groups=tuple(f"{m.flops:g}" for m in mine for _ in m.residuals))
+        found.append(
+            _slice(
+                f"loss/isoflop/{corpus}",
+                np.expm1(residuals),
+                np.expm1(baseline),
+                inside=coverage_of_others(held),
+            )
+        )
     return found
 
 

@@ -2,9 +2,10 @@
 
 Decisions: the corpora are those of Porian et al. (formll) with every correction, Llama 3 and Marin; each is its own law.
 Porian's runs reach far from the best size of their budget, where a sum of two powers leaves them: as for the shipped law
-``porian``, the fit sees the runs within a factor of two of the best size of *their own* budget; the budget that is
-predicted is judged by all of its runs. The baseline is 20 tokens per parameter for the size (Hoffmann et al. 2022), and
-for the loss the straight line of ln loss over ln compute through the other budgets' minima.
+``porian``, the fit sees the runs within a factor of two of the best size of *their own* budget. The budget that is
+predicted is judged by its measured minimum, which all of its runs give, and by the losses of its near runs. The baseline
+is 20 tokens per parameter for the size (Hoffmann et al. 2022), and for the loss the straight line of ln loss over ln
+compute through the other budgets' minima.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class Minimum:
     """[nat/token]"""
     loss_predicted: float
     loss_baseline: float
+    residuals: tuple[float, ...]
+    """ln(predicted) - ln(measured) of the budget's runs that are near enough to be fitted for the others."""
+    baseline_residuals: tuple[float, ...]
+    """The same with the baseline's lowest loss for every run."""
 
 
 def corpora(folder: Path) -> dict[str, tuple[Runs, float]]:
@@ -76,12 +81,17 @@ def left_out_minima(corpus: str, runs: Runs, near: float) -> list[Minimum]:
         out = budget == value
         flops = float(np.median(6.0 * runs.params[out] * runs.tokens[out]))
         curve, _ = form.evaluate(theta, {"size": grid, "tokens": flops / (6.0 * grid)}, False)
+        judged = out & close
+        told, _ = form.evaluate(theta, {"size": runs.params[judged], "tokens": runs.tokens[judged]}, False)
+        line = _line(inner, value)
         best = int(np.argmin(curve))
         found.append(
             Minimum(
                 corpus=corpus, flops=value, size=size, size_predicted=float(grid[best]),
                 size_baseline=float(np.sqrt(flops / (6.0 * TOKENS_PER_PARAMETER))), loss=loss,
-                loss_predicted=float(curve[best]), loss_baseline=_line(inner, value),
+                loss_predicted=float(curve[best]), loss_baseline=line,
+                residuals=tuple(float(r) for r in np.log(told / runs.loss[judged])),
+                baseline_residuals=tuple(float(r) for r in np.log(line / runs.loss[judged])),
             )
         )  # fmt: skip
     return found

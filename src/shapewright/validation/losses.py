@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shapewright.scaling.assess import HoldOut, take
+from shapewright.scaling.assess import HoldOut, spread_of_parameters, take
 from shapewright.scaling.fit import fit
 from shapewright.scaling.forms import Array
 from shapewright.scaling.law import Law, LossPrediction, load_law, predict_from_inputs
@@ -80,13 +80,20 @@ def _left_out_laws(rows: Sequence[Row], seen: Sequence[str], shipped: Law) -> di
         thetas[shape] = fit(shipped.form, take(inputs, ~out), loss[~out]).theta
         told, _ = shipped.form.evaluate(thetas[shape], take(inputs, out), False)
         residuals[out] = np.log(told) - np.log(loss[out])
+    held = HoldOut(residuals=residuals, groups=tuple(shapes))
+    known = spread_of_parameters(shipped.form, shipped.theta, np.array(shipped.covariance), inputs)
+    plain = np.all([inputs[name] == 0 for name in shipped.residual_scale], axis=0)
     laws = {}
     for shape in seen:
         others = shapes != shape
-        spread = HoldOut(residuals=residuals[others], groups=tuple(shapes[others])).spread()
+        spread = held.where(others & plain).spread(known[others & plain])
+        marked = {name: others & (inputs[name] == 1) for name in shipped.residual_scale}
         laws[shape] = replace(
             shipped, name=f"gemstones without {shape}", parameters=shipped.form.from_theta(thetas[shape]),
             residual_sd=spread,
+            residual_scale={
+                name: held.where(mask).spread(known[mask]) / spread for name, mask in marked.items() if mask.any()
+            },
         )  # fmt: skip
     return laws
 
