@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,23 +80,35 @@ def training(
     """
     from shapewright.cli.common import out, print_json
     from shapewright.plan.framework import KERNELS_ALONE
+    from shapewright.validation.order import orders
     from shapewright.validation.published import read_rows
+    from shapewright.validation.reasons import reason
     from shapewright.validation.training import as_json as document
-    from shapewright.validation.training import framework_of, natural_keys, predict, slices
+    from shapewright.validation.training import framework_of, memory_slices, natural_keys, predict, slices
 
     rows, unasked = read_rows(data_file(data, "published_training.csv"))
     points, failed = predict(rows, (lambda _: KERNELS_ALONE) if kernels_alone else framework_of)
-    found = slices(points, [*unasked, *failed], natural_keys)
+    found = [*slices(points, [*unasked, *failed], natural_keys), *memory_slices(points)]
     result = document(found, [*unasked, *failed])
+    result["order"] = [asdict(order) for order in orders(points)]
+    missed = sorted(points, key=lambda p: -abs(p.error))[:worst]
+    result["worst"] = [
+        {"row": p.row.id, "predicted_s": p.predicted, "measured_s": p.row.step_time, "error": p.error,
+         "reason": reason(p)}
+        for p in missed
+    ]  # fmt: skip
     if as_json:
         print_json(result)
         return
     print_slices(result["slices"], len(result["skipped"]))
-    for point in sorted(points, key=lambda p: -abs(p.error))[:worst]:
-        unstated = ", ".join(point.row.defaults) or "nothing"
+    for order in result["order"]:
         out().print(
-            f"{point.row.id}: {point.row.shape.name} on {point.row.cluster.name}, predicted {point.predicted:.4g} s, "
-            f"measured {point.row.step_time:.4g} s ({point.error:+.0%}); unstated: {unstated}"
+            f"order of plans, {order['name']}: {order['right']:.1%} of {order['pairs']:,} pairs right"
+        )
+    for p in missed:
+        out().print(
+            f"{p.row.id}: {p.row.shape.name} on {p.row.cluster.name}, predicted {p.predicted:.4g} s, "
+            f"measured {p.row.step_time:.4g} s ({p.error:+.0%}): {reason(p)}"
         )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from shapewright.cost.price import CostModel, cost_model
-from shapewright.designs.breakdown import PricedPlan, price_plan
-from shapewright.designs.figures import step_figure
+from shapewright.designs.breakdown import PricedPlan, price_plan, step_parts
+from shapewright.designs.figures import MEMORY_SPREAD, step_figure
 from shapewright.errors import ShapewrightError
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.plan.framework import KERNELS_ALONE, Framework, frameworks, regime
@@ -42,6 +42,8 @@ class Point:
     flops_per_device: float
     """Model FLOP of the step per device."""
     recompute: int
+    causes: Mapping[str, float] = field(default_factory=dict)
+    """Shares of the predicted step by cause."""
     memory: float = 0.0
     """Predicted peak of the fullest device, as the source's meter reads it [B]."""
 
@@ -132,9 +134,17 @@ def predict_row(row: Row, workload: Workload) -> Point:
         low=figure.low * scale,
         high=figure.high * scale,
         recompute=level,
+        causes=_causes(priced),
         flops_per_device=priced.model_flops / row.cluster.num_devices,
         memory=share * _metered(priced, row) + (1 - share) * _metered(lighter, row),
     )
+
+
+def _causes(priced: PricedPlan) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for part in step_parts(priced):
+        shares[part.cause] = shares.get(part.cause, 0.0) + part.share
+    return shares
 
 
 def _metered(priced: PricedPlan, row: Row) -> float:
@@ -220,6 +230,41 @@ def regimes(row: Row) -> tuple[str, ...]:
     if row.trainable < 1.0:
         found.append("lora")
     return tuple(found)
+
+
+def memory_slices(points: list[Point]) -> list[Slice]:
+    """Predicted against published peak memory, for all rows that publish it, by source, and for rows that no fit saw.
+
+    The baseline is one constant share of the device's memory per hardware, chosen with hindsight.
+    """
+    known = [p for p in points if p.row.peak_memory]
+    groups: dict[str, list[Point]] = {}
+    for p in known:
+        names = ["memory/all", f"memory/{p.row.source.split(':')[0].split(' ')[0]}"]
+        if is_held_out(p.row):
+            names.append("held-out/memory")
+        for name in names:
+            groups.setdefault(name, []).append(p)
+    return [_memory_slice(name, members) for name, members in groups.items()]
+
+
+def _memory_slice(name: str, members: list[Point]) -> Slice:
+    measured = np.array([p.row.peak_memory for p in members], float)
+    errors = np.array([p.memory for p in members]) / measured - 1.0
+    hardware = np.array([p.row.hardware for p in members])
+    usual = np.array([np.median(measured[hardware == h]) for h in hardware])
+    other = np.abs(usual / measured - 1.0)
+    return Slice(
+        name=name,
+        count=len(members),
+        covered=len(members),
+        median_ape=float(np.median(np.abs(errors))),
+        p90_ape=float(np.quantile(np.abs(errors), 0.9)),
+        bias=float(np.median(errors)),
+        coverage_90=float(np.mean(np.abs(np.log1p(errors)) <= MEMORY_SPREAD)),
+        baseline_median_ape=float(np.median(other)),
+        baseline_p90_ape=float(np.quantile(other, 0.9)),
+    )
 
 
 def as_json(found: list[Slice], skips: list[Skip]) -> dict[str, Any]:
