@@ -34,6 +34,18 @@ def command(
     micro_batch: o.MicroBatch = None,
     recompute: o.Recompute = None,
     sharding: o.Sharding = None,
+    schedule: o.Schedule = None,
+    sequence_parallel: o.SequenceParallel = None,
+    async_tp: o.AsyncTp = None,
+    context: o.ContextOrder = None,
+    recompute_layers: o.RecomputeLayers = None,
+    offload: o.Offload = None,
+    sync_every: o.SyncEvery = None,
+    optimizer: o.OptimizerName = "adamw",
+    imbalance: o.Imbalance = 1.0,
+    cuda_graphs: o.CudaGraphs = False,
+    lora: o.Lora = 0,
+    mtbf: o.Mtbf = None,
     settings: o.Settings = None,
     output: Annotated[
         Path | None, typer.Option("--out", help="Write the estimate as a design document.")
@@ -63,6 +75,14 @@ def command(
         micro_batch=micro_batch,
         recompute=recompute,
         sharding=sharding,
+    ) | o.plan_modes(
+        schedule=schedule,
+        sequence_parallel=sequence_parallel,
+        async_tp=async_tp,
+        context=context,
+        recompute_layers=recompute_layers,
+        offload=offload,
+        sync_every=sync_every,
     )
     refuse_existing(output, overwrite=force)
     amount = parse_quantity(tokens, "1", "--tokens") if tokens else None
@@ -74,6 +94,9 @@ def command(
         global_batch=batch,
         plan=plan,
         level=o.level_named(level),
+        modes=o.run_modes(
+            optimizer=optimizer, imbalance=imbalance, cuda_graphs=cuda_graphs, lora=lora, mtbf=mtbf
+        ),
     )
     found = make_estimate(resolve_model(model), on, options, tokens=amount, settings=tuple(settings or ()))
     if json:

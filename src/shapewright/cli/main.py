@@ -24,6 +24,7 @@ from shapewright.cli import (
     lint,
     measure,
     models,
+    plan,
     scale,
     schema,
     studio,
@@ -53,6 +54,7 @@ app.command("lint")(lint.command)
 app.command("measure")(measure.command)
 app.command("models")(models.command)
 app.command("scale")(scale.command)
+app.command("plan")(plan.command)
 app.command("schema")(schema.command)
 app.command("studio")(studio.command)
 app.command("train")(train.command)

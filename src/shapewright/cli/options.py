@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,7 +42,8 @@ PrecisionName = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="bf16, fp16, fp8, nvfp4, fp32, or auto to search them [default: the device's].",
+        help="bf16, fp16, fp8, fp8-block, fp8-weights, nvfp4, nvfp4-tail, fp32, or auto to search them "
+        "[default: the device's].",
         rich_help_panel=RUN,
     ),
 ]
@@ -86,7 +87,8 @@ MicroBatch = Annotated[
     int | None, typer.Option("--micro-batch", help="Sequences per forward pass.", rich_help_panel=_PLAN)
 ]
 Recompute = Annotated[
-    str | None, typer.Option("--recompute", help="none, selective or full.", rich_help_panel=_PLAN)
+    str | None,
+    typer.Option("--recompute", help="none, selective, full or alternate.", rich_help_panel=_PLAN),
 ]
 Sharding = Annotated[
     str | None,
@@ -112,6 +114,120 @@ def level_named(text: str) -> Level:
     raise UsageError(
         f"--level (={text!r}) is not known", f"levels: {', '.join(LEVELS)}", "try: --level physics"
     )
+
+
+Schedule = Annotated[
+    str | None,
+    typer.Option("--schedule", help="1F1B, GPipe, zero-bubble or DualPipe.", rich_help_panel=_PLAN),
+]
+SequenceParallel = Annotated[
+    bool | None,
+    typer.Option(
+        "--sequence-parallel/--no-sequence-parallel",
+        help="Whether tp also cuts norms and residuals by tokens [default: yes].",
+        rich_help_panel=_PLAN,
+    ),
+]
+AsyncTp = Annotated[
+    bool | None,
+    typer.Option("--async-tp", help="Collectives of tp run behind their products.", rich_help_panel=_PLAN),
+]
+ContextOrder = Annotated[
+    str | None,
+    typer.Option(
+        "--context", help="How cp splits attention: zigzag, ring, all-gather.", rich_help_panel=_PLAN
+    ),
+]
+RecomputeLayers = Annotated[
+    int | None,
+    typer.Option("--recompute-layers", help="Layers of each stage that recompute.", rich_help_panel=_PLAN),
+]
+Offload = Annotated[
+    str | None,
+    typer.Option("--offload", help="To the host: none, optimizer or activations.", rich_help_panel=_PLAN),
+]
+SyncEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--sync-every", help="Steps between exchanges of dp_replicate copies (DiLoCo).", rich_help_panel=_PLAN
+    ),
+]
+OptimizerName = Annotated[
+    str,
+    typer.Option(
+        "--optimizer",
+        help="adamw, adamw-bf16, adamw-8bit, lion, sgd-momentum or adafactor.",
+        rich_help_panel=RUN,
+    ),
+]
+Imbalance = Annotated[
+    float,
+    typer.Option("--imbalance", help="Tokens of the fullest expert rank over the mean.", rich_help_panel=RUN),
+]
+CudaGraphs = Annotated[
+    bool, typer.Option("--cuda-graphs", help="Passes are replayed: no launches.", rich_help_panel=RUN)
+]
+Lora = Annotated[
+    int, typer.Option("--lora", help="Rank of adapters beside frozen weights.", rich_help_panel=RUN)
+]
+Mtbf = Annotated[
+    str | None,
+    typer.Option("--mtbf", help="Mean time between failures of a device, e.g. 50000h.", rich_help_panel=RUN),
+]
+
+
+def plan_modes(
+    *,
+    schedule: str | None,
+    sequence_parallel: bool | None,
+    async_tp: bool | None,
+    context: str | None,
+    recompute_layers: int | None,
+    offload: str | None,
+    sync_every: int | None,
+) -> dict[str, int]:
+    """The modes that were given.
+
+    Raises:
+        UsageError: a count below 1, or a word that is not known.
+    """
+    from shapewright.plan.parallel import WORDS
+
+    pins = positive({"sync_every": sync_every, "recompute_layers": recompute_layers})
+    for name, switch in (("sequence_parallel", sequence_parallel), ("async_tp", async_tp)):
+        if switch is not None:
+            pins[name] = int(switch)
+    for name, word in (("schedule", schedule), ("context", context), ("offload", offload)):
+        if word is not None:
+            pins[name] = _index(name, word, WORDS[name])
+    return pins
+
+
+def run_modes(*, optimizer: str, imbalance: float, cuda_graphs: bool, lora: int, mtbf: str | None) -> Any:
+    """How the run trains (``plan.modes.Modes``).
+
+    Raises:
+        UsageError: a time that is none.
+    """
+    from shapewright.plan.goodput import DEVICE_MTBF_S
+    from shapewright.plan.modes import Modes
+    from shapewright.units import parse_quantity
+
+    return Modes(
+        optimizer=optimizer,
+        imbalance=imbalance,
+        cuda_graphs=cuda_graphs,
+        adapter_rank=lora,
+        device_mtbf_s=parse_quantity(mtbf, "s", "--mtbf") if mtbf else DEVICE_MTBF_S,
+    )
+
+
+def _index(name: str, word: str, words: tuple[str, ...]) -> int:
+    if word not in words:
+        raise UsageError(
+            f"--{name} (={word!r}) is not known", f"known: {', '.join(words)}", f"try: --{name} {words[0]}"
+        )
+    return words.index(word)
 
 
 def plan_pins(
@@ -148,15 +264,8 @@ def plan_pins(
     }
     pins = positive(counts)
     for name, word, words in (("recompute", recompute, RECOMPUTE), ("sharding", sharding, SHARDING)):
-        if word is None:
-            continue
-        if word not in words:
-            raise UsageError(
-                f"--{name} (={word!r}) is not known",
-                f"known: {', '.join(words)}",
-                f"try: --{name} {words[0]}",
-            )
-        pins[name] = words.index(word)
+        if word is not None:
+            pins[name] = _index(name, word, words)
     return pins
 
 

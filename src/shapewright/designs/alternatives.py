@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shapewright.cost.device import peak_of
 from shapewright.designs.document import Candidate, LossPoint, Reason, Rejected
 from shapewright.search.learning import learned_loss, mixer_shares
 from shapewright.search.ranking import Arm, Ranking
@@ -26,7 +27,7 @@ def _candidate(ranking: Ranking, index: int) -> Candidate:
     shape, sweep = ranking.shape(index), arm.sweep
     mixer, channel = shape.blocks[0].mixer, shape.blocks[0].channel
     cluster = arm.workload.cluster
-    peak = cluster.num_devices * cluster.accelerator.peak(arm.workload.precision.matmul_format)
+    peak = cluster.num_devices * peak_of(cluster.accelerator, arm.workload.precision.matmul_format)
     params, active = float(ranking.params[index]), float(ranking.active_params[index])
     return Candidate(
         summary=summary(ranking, index),

@@ -17,6 +17,7 @@ from shapewright.errors import InfeasibleError
 from shapewright.evidence import Figure
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
+from shapewright.plan.modes import with_modes
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan, default_plan
 from shapewright.plan.rules import check_batch, check_plan
@@ -87,8 +88,8 @@ def make_estimate(
         InfeasibleError: the plan, or every plan, needs more memory than there is.
     """
     cluster = parse_cluster(hardware, settings)
-    workload = workload_for(cluster, options)
-    batch = options.global_batch or _usual_batch(shape, cluster, options, tokens)
+    workload = with_modes(workload_for(cluster, options), options.modes, float(shape.hidden_size))
+    batch = options.global_batch or usual_batch(shape, cluster, options, tokens)
     complete = (
         options.plan.get("tp")
         or options.plan.get("pp")
@@ -146,7 +147,7 @@ def _completed(shape: Shape, cluster: Cluster, options: Options, batch: int) -> 
     return default_plan(**numbers)
 
 
-def _usual_batch(shape: Shape, cluster: Cluster, options: Options, tokens: float | None) -> int:
+def usual_batch(shape: Shape, cluster: Cluster, options: Options, tokens: float | None) -> int:
     """The batch law's, at the tokens given or at 20 per active parameter."""
     tokens = tokens or 20.0 * float(num_active_params(shape))
     return round_batch(float(batch_tokens(tokens=tokens)) / (options.seq_len or USUAL_SEQ_LEN), cluster)

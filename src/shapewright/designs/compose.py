@@ -10,6 +10,7 @@ import numpy as np
 import shapewright
 from shapewright.architecture.graph import num_active_params, num_embedding_params, num_params
 from shapewright.architecture.shape import Shape
+from shapewright.cost.device import peak_of
 from shapewright.designs import breakdown
 from shapewright.designs.breakdown import PricedPlan, price_plan
 from shapewright.designs.document import (
@@ -27,6 +28,7 @@ from shapewright.designs.document import (
 )
 from shapewright.designs.energy import mean_power
 from shapewright.designs.figures import (
+    goodput_figure,
     limit_figure,
     loss_figure,
     memory_figure,
@@ -86,7 +88,7 @@ def compose(
     priced = price_plan(shape, plan, workload, global_batch=global_batch)
     cluster = workload.cluster
     step = step_figure(priced, workload)
-    peak = cluster.num_devices * cluster.accelerator.peak(workload.precision.matmul_format)
+    peak = cluster.num_devices * peak_of(cluster.accelerator, workload.precision.matmul_format)
     mfu = scaled(step, priced.model_flops / peak, "1", inverse=True)
     check_mfu(mfu.value)
     batch_tokens = global_batch * workload.seq_len
@@ -173,6 +175,7 @@ def compose(
             energy_j=energy,
             dollars=dollars,
             loss=loss,
+            goodput=goodput_figure(priced, workload),
         ),
         step_parts=breakdown.step_parts(priced),
         memory_parts=breakdown.memory_parts(priced),

@@ -88,6 +88,8 @@ class Prediction:
     dollars: Figure | None
     loss: Figure | None
     """None where no law covers the request."""
+    goodput: Figure | None = None
+    """Share of the wall-clock time that is progress, between checkpoints and restarts [1]; None on one device."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.designs.breakdown import PricedPlan, family_shares
 from shapewright.evidence import Figure, Kind
 from shapewright.plan.framework import regime
+from shapewright.plan.goodput import goodput
 from shapewright.plan.pairs import Workload
 from shapewright.scaling.law import Law
 from shapewright.search.arm import memory_limit
@@ -109,6 +110,30 @@ def memory_figure(priced: PricedPlan) -> Figure:
         source="operator graph and plan (plan.training)",
         low=priced.memory / spread,
         high=priced.memory * spread,
+    )
+
+
+def goodput_figure(priced: PricedPlan, workload: Workload) -> Figure | None:
+    """Share of the wall-clock time that is progress [1]; None on one device, which nobody restarts a run for.
+
+    The interval is that of the mean time between failures, taken as known to a factor of two.
+    """
+    devices = workload.cluster.num_devices
+    if devices < 2:
+        return None
+    state = float(np.ravel(priced.steps.optimizer_state)[0] + np.ravel(priced.steps.weights)[0])
+    value, low, high = (
+        goodput(state_bytes=state, num_devices=devices, device_mtbf_s=workload.device_mtbf_s * factor).share
+        for factor in (1.0, 0.5, 2.0)
+    )
+    return Figure(
+        value=value,
+        unit="1",
+        kind="derived",
+        source=f"a failure per device in {workload.device_mtbf_s / 3600:,.0f} h, best checkpoint interval "
+        "(Young, Daly)",
+        low=low,
+        high=high,
     )
 
 

@@ -138,7 +138,7 @@ def fit_generation(name: str, rows: Iterable[Row], progress: Callable[[], None] 
     """
     mine = [row for row in rows if row.generation == name]
     fitted_on = [row for row in mine if not is_held_out(row)]
-    order = sorted(fitted_on, key=lambda row: blake2b(row.id.encode(), digest_size=8).digest())
+    order = _in_turn(fitted_on)
     train, spare = order[:MAX_ROWS], order[MAX_ROWS:]
     workloads = {row.id: remembering(workload_of(row)) for row in train}
     start = _start(name)
@@ -173,10 +173,20 @@ def fit_generation(name: str, rows: Iterable[Row], progress: Callable[[], None] 
         num_held_out=len(held),
         spread=conformal_spread([p for p in scored if p]),
         spreads=_by_regime([p for p in scored if p]),
-        hardware=tuple(sorted({row.hardware for row in fitted_on})),
+        hardware=tuple(sorted({row.hardware for row in mine})),
         median_error=float(np.median(errors)) if held else 0.0,
         p90_error=float(np.quantile(errors, 0.9)) if held else 0.0,
     )
+
+
+def _in_turn(rows: list[Row]) -> list[Row]:
+    """The rows in the order of a hash, one of each source after the other: a large source crowds out no small one."""
+    taken: Counter[str] = Counter()
+    order = []
+    for row in sorted(rows, key=lambda row: blake2b(row.id.encode(), digest_size=8).digest()):
+        order.append((taken[row.source], row))
+        taken[row.source] += 1
+    return [row for _, row in sorted(order, key=lambda pair: pair[0])]
 
 
 def conformal_spread(points: list[Point]) -> float:

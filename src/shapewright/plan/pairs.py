@@ -14,6 +14,7 @@ from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.costs import ModelCost
 from shapewright.plan.framework import Framework
+from shapewright.plan.goodput import DEVICE_MTBF_S
 from shapewright.plan.layer import price_model
 from shapewright.plan.parallel import Plan
 from shapewright.plan.precision import Precision
@@ -39,6 +40,8 @@ class Workload:
     """Tokens of the fullest expert-parallel rank over the mean [1]."""
     optimizer_traffic: float = 30.0
     """Bytes moved per parameter by one optimizer step."""
+    device_mtbf_s: float = DEVICE_MTBF_S
+    """Mean time between failures of a device that stop the run [s]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -142,3 +142,21 @@ def default_plan(**numbers: int) -> Plan:
     if plan.dp_shard > 1 and "sharding" not in numbers:
         plan = replace(plan, sharding=1)
     return plan
+
+
+def plan_options(plan: Plan) -> str:
+    """The options of the command line that give this plan."""
+    usual, words = Plan(), []
+    for f in fields(Plan):
+        value = int(getattr(plan, f.name))
+        option = f.name.replace("_", "-")
+        if value == getattr(usual, f.name) and f.name not in ("dp_shard", "sharding"):
+            continue
+        if f.name == "sequence_parallel":
+            words.append("--no-sequence-parallel")
+        elif f.name == "async_tp":
+            words.append("--async-tp")
+        else:
+            names = WORDS.get(f.name)
+            words.append(f"--{option} {names[value] if names else value}")
+    return " ".join(words)

@@ -169,6 +169,7 @@ def prediction_rows(predicted: Prediction) -> tuple[Row, ...]:
         ("tokens/s", p.tokens_per_s, "quantity"),
         ("MFU", p.mfu, "percent"),
         ("memory/device", p.memory_bytes, "quantity"),
+        ("goodput", p.goodput, "percent"),
         ("training time", p.train_time_s, "quantity"),
         ("training FLOP", p.train_flops, "quantity"),
         ("power", p.power_w, "quantity"),

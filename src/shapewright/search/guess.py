@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shapewright.cost.device import peak_of
 from shapewright.errors import InfeasibleError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
@@ -35,7 +36,7 @@ def guess_flops(budget: Budget, workload: Workload) -> float:
     return (
         seconds
         * cluster.num_devices
-        * cluster.accelerator.peak(workload.precision.matmul_format)
+        * peak_of(cluster.accelerator, workload.precision.matmul_format)
         * EXPECTED_MFU
     )
 

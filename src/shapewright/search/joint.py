@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from shapewright.cost.device import peak_of
 from shapewright.cost.price import Level, cost_model
 from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.framework import default_framework, find_framework
+from shapewright.plan.modes import Modes, with_modes
 from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import PRECISIONS, Precision, default_precision, find_precision
 from shapewright.scaling.law import default_law, load_law
@@ -64,6 +66,8 @@ class Options:
     """Pins of the plan."""
     family: str = "dense"
     """What to lay out: ``dense``, ``moe``, ``hybrid``, ``all``, or one family (``families.FAMILIES``)."""
+    modes: Modes = field(default_factory=Modes)
+    """How the run trains: optimizer, adapters, imbalance of experts, CUDA graphs."""
     engine: str = "local"
     """Where arms are priced: ``local`` or ``ray``; the answer is the same."""
 
@@ -100,20 +104,21 @@ def workload_for(cluster: Cluster, options: Options) -> Workload:
     accelerator = cluster.accelerator
     named = options.precision not in (None, AUTO)
     precision = find_precision(str(options.precision)) if named else default_precision(accelerator)
-    accelerator.peak(precision.matmul_format)
+    peak_of(accelerator, precision.matmul_format)
     if accelerator.memory_capacity is None:
         raise NotCoveredError(
             f"the memory of {accelerator.name} is unknown",
             "a design must fit it",
             "state it: --set memory_capacity=80GB",
         )
-    return Workload(
+    workload = Workload(
         cluster=cluster,
         model=cost_model(accelerator, options.level),
         precision=precision,
         framework=find_framework(options.framework) if options.framework else default_framework(accelerator),
         seq_len=options.seq_len or USUAL_SEQ_LEN,
     )
+    return with_modes(workload, options.modes)
 
 
 def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:

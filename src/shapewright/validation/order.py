@@ -1,8 +1,8 @@
 """Which of two published plans is faster: how often predictions say what was measured.
 
-A pair is two runs of one model, format, sequence length and task on one hardware under different plans, batches or numbers of
-devices, at least ``APART`` apart as measured. ``per-device`` compares the time of a sequence on one device, where plans of
-different sizes meet as equals; ``run`` the time of a sequence in the whole run, where more devices are usually faster.
+A pair is two runs of one model, format, sequence length and task on one hardware under different plans, batches or numbers
+of devices, at least ``APART`` apart as measured. ``per-device`` compares the time of a sequence on one device, where plans
+of different sizes meet as equals; ``run`` the time of a sequence in the whole run, where more devices are usually faster.
 Runs of the same plan that differ by a container's version only are not two plans.
 """
 
