@@ -154,7 +154,7 @@ def kernels(
         if remark:
             talk().print(remark)
         tables, left = measured_tables(name, family=family)
-        skips = [rows.Skip(row=f"{item.where}, {item.count} rows", reason=item.reason) for item in left]
+        skips = [rows.Skip(row=item.where, reason=item.reason, count=item.count) for item in left]
         parts = REPORT_PARTS
     chosen = rows.only(tables, family=family, number_format=number_format)
     scored, failed = rows.score_all(chosen, held_out=parts, with_residual=level == "residual")
@@ -163,7 +163,13 @@ def kernels(
     if as_json:
         print_json(result)
     else:
-        print_slices(result["slices"], len(result["skipped"]))
+        print_slices(result["slices"], 0)
+        lines = [
+            f"skipped: {reason}: {count:,} rows"
+            for reason, count in rows.by_reason([*skips, *failed]).items()
+        ]
+        for line in lines:
+            talk().print(line, markup=False, soft_wrap=True)
 
 
 @app.command("designs")

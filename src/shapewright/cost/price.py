@@ -110,7 +110,7 @@ class CostModel:
         def price(*mnk: NDArray) -> Array:
             rows, columns, depth = mnk
             seconds = matmul_time(fit.coefficients, device, fmt, rows, columns, depth)
-            seconds = self._corrected(seconds, fit, m=rows, n=columns, k=depth)
+            seconds = self.corrected(seconds, fit, m=rows, n=columns, k=depth)
             size = (rows * fmt.activation_bytes + columns * fmt.weight_bytes) * depth + 2.0 * rows * columns
             return self.sustained(seconds, 2.0 * rows * columns * depth, size, number_format, "matmul")
 
@@ -156,7 +156,7 @@ class CostModel:
         device, fmt = self.device(number_format), kernel_format(number_format)
         sizes = (tokens, hidden, inter, topk, experts, ep, distribution, matrices)
         seconds = price_unique(
-            lambda *flat: experts_time(kernels, device, fmt, self._corrected, *flat),
+            lambda *flat: experts_time(kernels, device, fmt, self.corrected, *flat),
             *np.broadcast_arrays(*(np.asarray(x, np.float64) for x in sizes)),
         )
         if not np.isfinite(seconds).all():
@@ -184,7 +184,7 @@ class CostModel:
         )
 
         def price(*flat: NDArray) -> Array:
-            seconds = fused_attention(self.calibration, device, number_format, width, self._corrected, *flat)
+            seconds = fused_attention(self.calibration, device, number_format, width, self.corrected, *flat)
             b, q, kv, h, g, hd, vd, w, c = flat
             flops = 2.0 * b * h * query_pairs(q, kv, c.astype(bool), w) * (hd + vd)
             size = b * (q * h + kv * g) * (hd + vd) * width
@@ -232,7 +232,7 @@ class CostModel:
             ]
             shape = dict(batch_size=b, seq_len=t, num_k_heads=g, head_k_dim=dk, num_v_heads=h, head_v_dim=dv)
             many = [
-                self._corrected(
+                self.corrected(
                     work * scan_time(fit.coefficients, device, sequences=b, length=t, heads=h, key_dim=dk,
                                      value_dim=dv, key_heads=g), fit, **shape)
                 for fit in fits
@@ -298,7 +298,7 @@ class CostModel:
             NotCoveredError: the family is not calibrated here.
         """
         fit = self._physics(family, number_format)
-        found = self._residual(fit)
+        found = self.residual(fit)
         if found is None:
             return fit
         return replace(
@@ -318,15 +318,16 @@ class CostModel:
             )
         return self.fit({"moe": "matmul"}.get(family, family), number_format)
 
-    def _residual(self, fit: Fit) -> Residual | None:
+    def residual(self, fit: Fit) -> Residual | None:
         """The measured kernels of a fit; None at the level of physics, and where the fit is a relative's."""
         if self.measured is None or fit.kind != "fitted":
             return None
         device = self.device(fit.number_format if family_of(fit.family).own_peak else "bf16")
         return self.measured.residual(fit, device, FORMATS.get(fit.number_format, FORMATS["bf16"]))
 
-    def _corrected(self, seconds: Array, fit: Fit, **columns: NDArray) -> Array:
-        found = self._residual(fit)
+    def corrected(self, seconds: Array, fit: Fit, **columns: NDArray) -> Array:
+        """``seconds`` of a fit's kernel at this model's level; ``columns`` are the sizes as the tables name them."""
+        found = self.residual(fit)
         return seconds if found is None else seconds * found.factor(columns)
 
     def board(self) -> Board:

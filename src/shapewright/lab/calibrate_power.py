@@ -1,7 +1,8 @@
 """Fitting the power of a board to kernels with measured watts.
 
-Decisions: the same split by hash as for times, and a loss (Cauchy) that lets a second population go: some products were
-measured at six tenths of the power of their equals. Only kernels longer than ``SHORTEST`` are fitted,
+Decisions: the same split by hash as for times, and a loss (Cauchy) that lets a second population go: readings that still
+hold idle time, six tenths of the power of their equals (:mod:`shapewright.cost.energy`). Only kernels longer than
+``SHORTEST`` are fitted,
 because the sensor averages over 100 ms and short ones rest on few samples. The measured duration is given, so the
 fit is of power alone. Files are those of aiconfigurator's vLLM 0.22.0 tables with power (one parquet per family).
 """

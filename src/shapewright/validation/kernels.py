@@ -9,6 +9,7 @@ the families under their names in the tables.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from shapewright.cost.families import family_of, variants
 from shapewright.cost.family import Family, Measurements
 from shapewright.cost.formats import FORMATS, KernelFormat
 from shapewright.cost.interval import multipliers, roofline
-from shapewright.cost.price import CostModel, cost_model
+from shapewright.cost.price import CostModel, Level, cost_model
 from shapewright.cost.residual import Residual
 from shapewright.errors import DocumentError, NotCoveredError, ShapewrightError
 from shapewright.hardware.calibration import Fit
@@ -38,6 +39,15 @@ class Skip:
 
     row: str
     reason: str
+    count: int = 1
+    """Rows."""
+
+    def entry(self) -> dict[str, str]:
+        """Its line in the JSON document."""
+        return {
+            "row": self.row if self.count == 1 else f"{self.row}, {self.count} rows",
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,9 +133,13 @@ def score(model: CostModel, rows: Measurements, residual: Residual | None = None
     low, high = np.ones(len(rows)), np.ones(len(rows))
     for number, fit in enumerate(fits):
         seconds = family.time(fit.coefficients, device, fmt, columns)
+        seconds = model.corrected(seconds, fit, **rows.columns)
         served = family.serves(fit, rows.columns) | (number == 0)
         better = served & (seconds < predicted)
         ends = multipliers(fit, family, device, fmt, rows.columns)
+        near = model.residual(fit)
+        if near is not None:
+            ends = (np.full(len(rows), near.low), np.full(len(rows), near.high))
         predicted, low, high = (
             np.where(better, new, old)
             for new, old in zip((seconds, *ends), (predicted, low, high), strict=True)
@@ -149,7 +163,8 @@ def score_all(
 ) -> tuple[list[Scored], list[Skip]]:
     """Predict all tables; ``held_out`` keeps the rows whose hash is in these parts, None keeps all.
 
-    ``with_residual`` corrects the physics by the residuals of the rows outside ``held_out``.
+    ``with_residual`` corrects the physics by the residuals of the rows outside ``held_out``; of somebody else's rows by
+    those of all installed ones.
     """
     scored, skips, models = [], [], {}
     for table in tables:
@@ -161,14 +176,15 @@ def score_all(
                 continue
             try:
                 if rows.accelerator not in models:
-                    models[rows.accelerator] = cost_model(load_accelerator(rows.accelerator))
+                    level: Level = "residual" if with_residual and held_out is None else "physics"
+                    models[rows.accelerator] = cost_model(load_accelerator(rows.accelerator), level)
                 model = models[rows.accelerator]
                 residual = (
                     residual_of(model, rows, held_out) if with_residual and held_out is not None else None
                 )
                 scored.append(score(model, kept, residual))
             except ShapewrightError as error:
-                skips.append(Skip(row=f"{name}, {len(kept)} rows", reason=error.what))
+                skips.append(Skip(row=name, reason=error.what, count=len(kept)))
                 scored.append(_nothing(name, len(kept)))
     return scored, skips
 
@@ -225,7 +241,15 @@ def _slice(name: str, members: list[Scored]) -> Slice:
 
 def document(found: Iterable[Slice], skips: Iterable[Skip]) -> dict[str, Any]:
     """The JSON document of a validation."""
-    return {"slices": [asdict(item) for item in found], "skipped": [asdict(item) for item in skips]}
+    return {"slices": [asdict(item) for item in found], "skipped": [item.entry() for item in skips]}
+
+
+def by_reason(skips: Iterable[Skip]) -> dict[str, int]:
+    """How many rows were left out for each reason, most first."""
+    counts: Counter[str] = Counter()
+    for item in skips:
+        counts[item.reason] += item.count
+    return dict(counts.most_common())
 
 
 def read_file(path: Path) -> tuple[list[Measurements], list[Skip]]:

@@ -18,7 +18,7 @@ from shapewright.cost.residual import Residual
 from shapewright.errors import DocumentError, MeasurementError, NotCoveredError, UnknownNameError
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.lab.calibrate import REPORT_PARTS, calibrate, fit_family
-from shapewright.validation import kernels
+from shapewright.validation import kernels, silicon
 from shapewright.validation.silicon import FOLDERS, measured_tables, read_measurements, version_key
 from shapewright.validation.tables import TABLES
 
@@ -91,6 +91,36 @@ def test_a_device_whose_name_is_not_ours_is_named(tmp_path: Path) -> None:
         measured_tables("mi300x", root=tmp_path)
 
 
+def test_a_missing_or_newer_package_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silicon.metadata, "version", lambda name: "0.13.0")
+    remark = silicon.version_remark()
+    assert remark is not None
+    assert "0.13.0" in remark
+    assert "\n" not in remark
+    monkeypatch.setattr(silicon.metadata, "version", lambda name: silicon.VERSION)
+    assert silicon.version_remark() is None
+    monkeypatch.setattr(silicon, "find_spec", lambda name: None)
+    with pytest.raises(NotCoveredError, match="not installed"):
+        silicon.tables_root()
+
+
+def test_one_broken_table_leaves_the_rest(tmp_path: Path) -> None:
+    rows = dict(m=[1, 2, 3], n=[64] * 3, k=[64] * 3, latency=[1.0, float("nan"), 0.0])
+    write(gemm(tmp_path), **rows, gemm_dtype=["bfloat16"] * 3)
+    bad = gemm(tmp_path, "trtllm", "1.3.0rc20")
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"PAR1 but not really")
+    write(
+        tmp_path / "h100_sxm" / "mhc" / "vllm" / "0.24.0" / "mhc_module_perf.parquet",
+        tokens=[1],
+        latency=[1.0],
+    )
+    found, skipped = measured_tables("h100_sxm", root=tmp_path)
+    assert [(table.family, len(table)) for table in found] == [("matmul", 1)]
+    assert len(skipped) == 3
+    assert all("\n" not in item.reason for item in skipped)
+
+
 def test_versions_are_ordered_by_their_numbers() -> None:
     assert max(["2.9", "2.27.3", "2.23"], key=version_key) == "2.27.3"
 
@@ -159,7 +189,9 @@ def test_scores_count_what_could_not_be_predicted() -> None:
     assert slices["all"].covered == 200
     assert slices["h100_sxm/gemm/bf16"].covered == 200
     assert slices["a100_sxm/gemm/nvfp4"].covered == 0
-    assert "200 rows" in skips[0].row
+    assert skips[0].count == 200
+    assert skips[0].entry()["row"] == "a100_sxm/gemm/nvfp4, 200 rows"
+    assert list(kernels.by_reason(skips).values()) == [200]
     document = kernels.document(slices.values(), skips)
     assert set(document["slices"][0]) == {
         "name", "count", "covered", "median_ape", "p90_ape", "bias", "coverage_90", "baseline_median_ape",
