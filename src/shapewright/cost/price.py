@@ -59,6 +59,8 @@ ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE}
 """Kinds of mixers whose physics has no calibration of its own per accelerator."""
 STEP_TOKENS = 16
 """Up to this many tokens per sequence the state is read and written once (decode); more is a chunked scan."""
+NARROW = frozenset({"fp8", "fp8_block", "nvfp4", "int8"})
+"""Formats of a cache that is narrower than what is multiplied."""
 USUAL_HEAD_DIM = 128.0
 """The head size whose fit speaks for attention as a whole."""
 
@@ -170,10 +172,19 @@ class CostModel:
     def attention(
         self, *, batch: Any, q_len: Any, kv_len: Any, heads: Any, kv_heads: Any, head_dim: Any, v_head_dim: Any,
         causal: Any = True, window: Any = None, number_format: str = "bf16", backward: bool = False,
+        kernel: str | None = None,
     ) -> Array:  # fmt: skip
-        """Seconds of fused attention; sizes broadcast. ``backward`` gives the gradient's time (measured ratio)."""
+        """Seconds of fused attention; sizes broadcast. ``backward`` gives the gradient's time (measured ratio).
+
+        ``number_format`` is that of the cached keys and values. ``kernel`` names a measured one
+        (``vllm.flash_attn_fa3``); None takes the fastest.
+
+        Raises:
+            NotCoveredError: no such kernel was measured for one of the head sizes.
+        """
         wide = np.inf if window is None else window
-        device = self.device(number_format)
+        # Rates of measured kernels count over the 16-bit peak, whatever the cache holds.
+        device = self.device("bf16" if number_format in NARROW else number_format)
         width = kernel_format(number_format).weight_bytes
         columns = np.broadcast_arrays(
             *(
@@ -184,7 +195,9 @@ class CostModel:
         )
 
         def price(*flat: NDArray) -> Array:
-            seconds = fused_attention(self.calibration, device, number_format, width, self.corrected, *flat)
+            seconds = fused_attention(
+                self.calibration, device, number_format, width, self.corrected, *flat, kernel=kernel
+            )
             b, q, kv, h, g, hd, vd, w, c = flat
             flops = 2.0 * b * h * query_pairs(q, kv, c.astype(bool), w) * (hd + vd)
             size = b * (q * h + kv * g) * (hd + vd) * width

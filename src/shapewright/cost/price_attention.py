@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from shapewright.cost.attention import decode_time, prefill_time
 from shapewright.cost.choice import attention_fits, candidates
 from shapewright.cost.device import Device
-from shapewright.cost.families.attention import serves
+from shapewright.cost.families.attention import GROUPS, serves
+from shapewright.errors import NotCoveredError
 from shapewright.hardware.calibration import Calibration, Fit
 
 Array = NDArray[np.float64]
@@ -27,16 +28,15 @@ DECODE_QUERIES = 16
 
 
 def fused_attention(
-    calibration: Calibration,
-    device: Device,
-    number_format: str,
-    width: float,
-    correct: Correct,
-    *flat: NDArray,
-) -> Array:
+    calibration: Calibration, device: Device, number_format: str, width: float, correct: Correct, *flat: NDArray,
+    kernel: str | None = None,
+) -> Array:  # fmt: skip
     """Seconds of rows of batch, q_len, kv_len, heads, kv_heads, head_dim, v_head_dim, window (infinite for none), causal.
 
-    ``width`` is the bytes of a cached element.
+    ``width`` is the bytes of a cached element; ``kernel`` names the measured kernel, None takes the fastest.
+
+    Raises:
+        NotCoveredError: the named kernel was not measured for a head size.
     """
     seconds = np.empty(flat[0].size)
     few, narrow = flat[1] <= DECODE_QUERIES, flat[7] < flat[2]
@@ -45,12 +45,28 @@ def fused_attention(
     ):
         rows = (flat[5] == head) & (narrow == windowed) & (few == decode)
         family = "attention_decode" if decode else "attention"
-        fits = candidates(attention_fits(calibration, family, number_format, head, windowed))
+        fits = attention_fits(calibration, family, number_format, head, windowed)
+        fits = candidates(fits) if kernel is None else _named(fits, kernel)
         price = _decode if decode else _prefill
         seconds[rows] = price(
             fits, device, width, correct, bool(windowed), *(column[rows] for column in flat)
         )
     return seconds
+
+
+def _named(fits: tuple[Fit, ...], kernel: str) -> tuple[Fit, ...]:
+    names = [fit.family.partition(".")[2] for fit in fits]
+    # One backend's kernels for several groups of heads are one.
+    found = tuple(
+        fit for fit, name in zip(fits, names, strict=True) if name in {kernel + group for group in GROUPS}
+    )
+    if not found:
+        raise NotCoveredError(
+            f"{fits[0].family.partition('.')[0]} has no measured kernel {kernel}",
+            f"measured: {', '.join(sorted(names))}",
+            "choose one of these",
+        )
+    return found
 
 
 def _columns(

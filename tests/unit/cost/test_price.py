@@ -75,6 +75,24 @@ def test_a_kernel_with_few_rows_or_large_errors_is_no_candidate(h100: CostModel)
     assert candidates([few, bad]) == (few, bad)
 
 
+def test_attention_takes_the_fastest_kernel_unless_told(h100: CostModel) -> None:
+    sizes = dict(batch=1, q_len=8192, kv_len=8192, heads=32, kv_heads=8, head_dim=128, v_head_dim=128)
+    each = [float(h100.attention(**sizes, kernel=k)) for k in ("vllm.flash_attn_fa3", "sglang.fa3", "trtllm")]
+    assert float(h100.attention(**sizes)) == pytest.approx(min(each))
+    with pytest.raises(NotCoveredError, match="no measured kernel warp"):
+        h100.attention(**sizes, kernel="warp")
+    decode = {**sizes, "q_len": 1, "kv_heads": 32}
+    assert float(h100.attention(**decode, kernel="trtllm")) > 0
+
+
+def test_a_narrow_cache_does_not_double_the_rate_of_products(h100: CostModel) -> None:
+    sizes = dict(batch=4, q_len=16384, kv_len=16384, heads=32, kv_heads=8, head_dim=128, v_head_dim=128)
+    wide, narrow = (float(h100.attention(**sizes, number_format=name)) for name in ("bf16", "fp8"))
+    flops = 2 * 4 * 32 * 16384**2 / 2 * 256
+    assert 0.5 * wide < narrow <= 1.05 * wide
+    assert flops / narrow < 1979e12
+
+
 def test_attention_backward_and_windows(h100: CostModel) -> None:
     sizes = dict(batch=2, q_len=8192, kv_len=8192, heads=32, kv_heads=8, head_dim=128, v_head_dim=128)
     full, local = h100.attention(**sizes), h100.attention(**sizes, window=1024)
