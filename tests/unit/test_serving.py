@@ -80,7 +80,7 @@ def test_closed_loop_has_the_right_limits():
 
 
 def test_disaggregated_is_bounded_by_its_prefill_workers():
-    engine = Engine(name="x", label="x", wait_steps=0.0)
+    engine = Engine(name="x", label="x", apart_wait_steps=0.0, apart_request_s=0.0)
     served = disaggregated(engine, step=lambda batch: 0.01 + 0 * batch, prefill=np.array(1.0), groups=1,
                            prefill_workers=2, decode_workers=1, concurrency=np.array([1.0, 1000.0]), capacity=1e9,
                            osl=100)  # fmt: skip

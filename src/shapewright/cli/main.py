@@ -27,6 +27,7 @@ from shapewright.cli import (
     plan,
     scale,
     schema,
+    serve_plan,
     studio,
     train,
     validate,
@@ -56,6 +57,7 @@ app.command("models")(models.command)
 app.command("scale")(scale.command)
 app.command("plan")(plan.command)
 app.command("schema")(schema.command)
+app.command("serve-plan")(serve_plan.command)
 app.command("studio")(studio.command)
 app.command("train")(train.command)
 app.add_typer(fit.app, name="fit")

@@ -61,6 +61,10 @@ FIRST = (
     Free(name="wait_steps", start=1.0, width=1.0), Free(name="burst", start=0.05, width=0.4),
     Free(name="queue", start=0.5, width=1.0),
 )  # fmt: skip
+APART = (
+    Free(name="apart_request_s", start=0.1, width=1.0), Free(name="apart_own", start=1.0, width=0.3),
+    Free(name="apart_wait_steps", start=1.0, width=1.0),
+)  # fmt: skip
 
 
 def starts() -> dict[str, Engine]:
@@ -123,7 +127,8 @@ class _Data:
 
 def _fit(data: _Data, engines: dict[str, Engine], use: NDArray[np.bool_]) -> dict[str, Engine]:
     engines = _solve(data, engines, COMMON, OWN, 1, use & ~data.apart, TPOT_SCALE)
-    return _solve(data, engines, (), FIRST, 0, use, TTFT_SCALE)
+    engines = _solve(data, engines, (), FIRST, 0, use & ~data.apart, TTFT_SCALE)
+    return _solve(data, engines, APART, (), 0, use & data.apart, TTFT_SCALE)
 
 
 def _solve(
@@ -149,7 +154,7 @@ def _solve(
             [(data.errors(engines_at(z))[which] * data.weight)[use] / scale, z * PRIOR / scale]
         )
 
-    solution = least_squares(residuals, np.zeros(len(free)), loss="soft_l1", diff_step=1e-4, max_nfev=40)
+    solution = least_squares(residuals, np.zeros(len(free)), loss="soft_l1", diff_step=1e-3, max_nfev=25)
     return engines_at(solution.x)
 
 
@@ -166,7 +171,7 @@ def _find_drafts(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine]:
         errors[k] = data.errors({n: replace(engines[n], speculates=runs[n]) for n in NAMES})[1]
     for name in NAMES:
         for run in np.unique(data.run[(data.engine == name) & data.fitted]):
-            rows = (data.engine == name) & (data.run == run) & data.fitted & (errors[1] != errors[0])
+            rows = (data.engine == name) & (data.run == run) & data.fitted & (errors[1] != errors[0]) & ~data.apart
             if rows.sum() < FEWEST:
                 continue
             typical = {k: float(np.median(np.abs(errors[k][rows]))) for k in DRAFTS}
@@ -192,7 +197,8 @@ def _with_intervals(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine
         mine = data.fitted & (data.engine == name) & np.isfinite(left[1])
         ends: dict[str, Any] = {}
         for which, label in ((0, "ttft"), (1, "tpot")):
-            low, high = np.quantile(-left[which][mine], (0.05, 0.95))
-            ends |= {f"{label}_low": float(np.exp(low)), f"{label}_high": float(np.exp(high))}
+            for rows, prefix in ((mine & ~data.apart, ""), (data.fitted & data.apart, "apart_")):
+                low, high = np.quantile(-left[which][rows], (0.05, 0.95))
+                ends |= {f"{prefix}{label}_low": float(np.exp(low)), f"{prefix}{label}_high": float(np.exp(high))}
         found[name] = replace(engine, **ends)
     return found

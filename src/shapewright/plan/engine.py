@@ -63,6 +63,12 @@ class Engine:
     once and replaces each as it ends: half the share of first requests among all [1]."""
     queue: float = 0.5
     """Queueing for prefill over that of a server with Poisson arrivals and the prompts' own spread [1]."""
+    apart_request_s: float = 0.1
+    """As ``request_s`` where separate workers prefill: two schedulers, a router and the cache's way between [s]."""
+    apart_own: float = 1.0
+    """As ``own`` there [1]."""
+    apart_wait_steps: float = 1.0
+    """As ``wait_steps`` there [1]."""
     memory_share: float = 0.9
     """Share of the device memory that weights, cache and working memory may take together [1]."""
     chunk: int = 8192
@@ -76,6 +82,8 @@ class Engine:
     """Cost of one drafted token over a step without drafts [1]."""
     acceptance: float = 0.65
     """Chance that a drafted token is accepted, given that those before it were [1]."""
+    drafting_share: float = 0.5
+    """Weight of drafting in the mean of runs of which nobody says whether they drafted [1]."""
     speculates: Mapping[str, int] = field(default_factory=dict)
     """Published runs (version@date) that were fitted to have drafted so many tokens although they do not say so."""
     tpot_low: float = 0.7
@@ -84,6 +92,11 @@ class Engine:
     ttft_low: float = 0.4
     """The same of a time to first token."""
     ttft_high: float = 2.5
+    apart_tpot_low: float = 0.5
+    """The same of disaggregated deployments."""
+    apart_tpot_high: float = 2.0
+    apart_ttft_low: float = 0.2
+    apart_ttft_high: float = 5.0
     kind: Kind = "assumed"
     source: str = "kernels alone"
     num_rows: int = 0
@@ -91,6 +104,12 @@ class Engine:
     tpot_median_error: float = 0.0
     """On them."""
     ttft_median_error: float = 0.0
+
+    def intervals(self, *, apart: bool = False) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The 90 % intervals of times per output token and to first token, as multipliers of the prediction."""
+        if apart:
+            return (self.apart_tpot_low, self.apart_tpot_high), (self.apart_ttft_low, self.apart_ttft_high)
+        return (self.tpot_low, self.tpot_high), (self.ttft_low, self.ttft_high)
 
 
 KERNELS_ALONE = Engine(

@@ -12,7 +12,7 @@ starts all at once, beside the queue of its steady state. *Open loop* (Poisson a
 ``b = r osl tpot(b)``, which has a solution up to the largest stable rate; the queue for prefill is that of a server
 with Poisson arrivals, ``rho P (1 + cv^2) / (2 (1 - rho))`` with ``rho = r P`` (Pollaczek and Khinchine).
 *Disaggregated*: prompts queue for ``w`` prefill workers, decoding is not disturbed: a closed network of a queueing and
-a delay station, solved by its balanced-job bound.
+a delay station, whose rate is the smallest of its bounds (no queue, prefill workers, cache), joined by a norm.
 
 A time per output token is ``(end - first token) / (osl - 1)``, a mean over requests. Speculative decoding drafts ``k``
 tokens a step: the step verifies ``k + 1`` and yields ``(1 - a^(k+1)) / (1 - a)`` of them at acceptance ``a``.
@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.architecture.operator import Size
+from shapewright.errors import InfeasibleError
 from shapewright.plan.engine import Engine
 from shapewright.plan.serving_formats import ServingFormats
 from shapewright.plan.serving_step import PassCost
@@ -75,7 +76,8 @@ def decode_step(
 ) -> Array:
     """Seconds per token of each running sequence, without prompts: one step over the tokens it yields.
 
-    ``cost`` is of a pass with ``drafted + 1`` new tokens per sequence; ``sequences`` are those of the replica.
+    ``cost`` is of a pass with ``drafted + 1`` new tokens per sequence; ``sequences`` are those of one attention group,
+    which has a scheduler of its own.
     """
     step = (
         kernel_seconds(cost, engine, formats)
@@ -123,6 +125,42 @@ BUSIEST = 0.95
 """Utilisation by prompts at which the queue's formula is held: beyond it decoding starves first."""
 
 
+def open_loop(
+    engine: Engine, *, batches: Array, steps: Array, prefill: float, groups: float, rate: float, osl: float,
+    spread: float = 0.0,
+) -> tuple[Served, float]:  # fmt: skip
+    """One replica under Poisson arrivals, and the largest rate it can keep up with [1/s].
+
+    ``steps`` are those of ``batches`` running requests, up to what the cache holds; ``spread`` is the squared
+    coefficient of variation of the prompts' work. Between a request's tokens every arrival's prompt passes, so
+    ``tpot = D / (1 - rho)``; a prompt waits for those before it and for half of the step that runs when it comes.
+
+    Raises:
+        InfeasibleError: arrivals are faster than service.
+    """
+    each = prefill / groups
+    work = engine.interleave * each
+    # What one batch answers to: b = r osl D / (1 - r work).
+    rates = batches / (osl * steps + batches * work)
+    largest = float(rates.max())
+    if rate >= largest:
+        raise InfeasibleError(
+            f"arrivals (={rate:.3g} requests/s per replica) are faster than service",
+            f"one replica answers at most {largest:.3g} requests/s: {batches[int(rates.argmax())]:.0f} at a time",
+            "lower --rate, shorten the answers, or use more devices",
+        )
+    top = int(rates.argmax()) + 1
+    batch = np.interp(rate, np.append(0.0, rates[:top]), np.append(0.0, batches[:top]))
+    busy = rate * work
+    step = float(np.interp(max(batch, 1.0), batches, steps))
+    tpot = np.asarray(step / (1.0 - busy))
+    queue = busy * work * (1.0 + spread) / (2.0 * (1.0 - busy))
+    ttft = engine.request_s + engine.own * prefill + engine.wait_steps * tpot + queue
+    served = Served(ttft=np.asarray(ttft), tpot=tpot, rate=np.asarray(rate), batch=np.asarray(batch),
+                    waiting=np.asarray(queue), prefill_share=np.asarray(busy))  # fmt: skip
+    return served, largest
+
+
 def disaggregated(
     engine: Engine, *, step: Any, prefill: Array, groups: Size, prefill_workers: Size, decode_workers: Size,
     concurrency: Size, capacity: Size, osl: Size, transfer: Size = 0.0,
@@ -130,29 +168,38 @@ def disaggregated(
     """Separate workers for prompts and for decoding, under constant concurrency of the whole deployment.
 
     ``step`` is a function of the requests per decode worker; ``prefill`` and ``groups`` as above, per prefill worker;
-    ``transfer`` the time in which the cache moves from one to the other [s].
+    ``transfer`` the time in which the cache moves from one to the other [s]. No prefill workers (0) means as many as
+    the load needs.
     """
     c, workers, osl = (np.asarray(x, float) for x in (concurrency, decode_workers, osl))
-    servers = np.asarray(prefill_workers, float) * np.asarray(groups, float)
-    own = engine.request_s + engine.own * prefill + np.asarray(transfer, float)
+    asked = np.asarray(prefill_workers, float)
+    own = engine.apart_request_s + engine.apart_own * prefill + np.asarray(transfer, float)
+    each = prefill / np.asarray(groups, float)
     batch = np.maximum(np.minimum(c / workers, capacity), 1.0)
-    ttft, tpot = own, step(batch)
-    rate = c / (own + osl * tpot)
-    for _ in range(ROUNDS):
+    tpot = step(batch)
+
+    def network(tpot: Array) -> tuple[Array, Array, Array]:
         stay = osl * tpot
-        # Balanced-job bound of a closed network: prompts queue for the servers, decoding is a delay.
-        bound = prefill / servers
-        rate = np.minimum(
-            c / (own + stay + (c - 1.0) * bound * (c * bound / (own + stay + c * bound))), 1.0 / bound
-        )
-        rate = np.minimum(rate, workers * capacity / stay)
+        free = c / (own + stay)
+        servers = np.where(asked > 0, asked, np.ceil(free * each / BUSY))
+        bounds = (free, servers / each, workers * capacity / stay)
+        return sum((bound**-CORNER for bound in bounds), np.zeros(())) ** (-1.0 / CORNER), stay, servers
+
+    for _ in range(ROUNDS):
+        rate, stay, _ = network(tpot)
         batch = np.clip(rate * stay / workers, 1.0, capacity)
-        ttft = np.maximum(c / rate - stay, own)
         tpot = 0.5 * (tpot + step(batch))
-    share = np.minimum(rate * prefill / servers, 1.0)
-    return Served(ttft=ttft + engine.wait_steps * tpot, tpot=tpot, rate=c / (ttft + osl * tpot), batch=batch,
-                  waiting=ttft - own, prefill_share=share)  # fmt: skip
+    rate, stay, servers = network(tpot)
+    ttft = np.maximum(c / rate - stay, own) + engine.apart_wait_steps * tpot
+    return Served(
+        ttft=ttft, tpot=tpot, rate=c / (ttft + osl * tpot), batch=batch, waiting=ttft - own,
+        prefill_share=np.minimum(rate * each / servers, 1.0),
+    )  # fmt: skip
 
 
+CORNER = 6.0
+"""Norm that joins the bounds of a closed network: none of them is reached where two meet."""
+BUSY = 0.8
+"""Utilisation that prefill workers of unstated number are taken to be sized for."""
 ROUNDS = 6
 """Rounds between the batch and its step; the damped iteration changes by under 1 % after five."""

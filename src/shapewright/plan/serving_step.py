@@ -372,7 +372,12 @@ def _sends(shape: Shape, c: _Context, pp: Array) -> Array:
         return np.zeros(c.tokens.shape)
     size = c.tokens * shape.hidden_size * ACTIVATION_BYTES
     hop = collective_seconds(
-        c.model, c.cluster, "send", size, size=np.where(pp > 1, 2, 1), stride=c.tp * c.adp
+        c.model,
+        c.cluster,
+        "send",
+        size,
+        size=np.where(pp > 1, 2, 1),
+        stride=np.asarray(c.tp * c.adp).astype(np.int64),
     )
     return (pp - 1.0) * hop
 

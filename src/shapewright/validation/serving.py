@@ -92,8 +92,9 @@ def score_group(group: Point, engine: Engine) -> list[ServedPoint]:
     active = float(num_active_params(shape))
     found = []
     for i, row in enumerate(group.rows):
-        low = (tpot[i] * engine.tpot_low, ttft[i] * engine.ttft_low)
-        high = (tpot[i] * engine.tpot_high, ttft[i] * engine.ttft_high)
+        ends = engine.intervals(apart=row.prefill is not None)
+        low = (tpot[i] * ends[0][0], ttft[i] * ends[1][0])
+        high = (tpot[i] * ends[0][1], ttft[i] * ends[1][1])
         found.append(
             ServedPoint(row=row, measured=(row.tpot_s, row.ttft_s), predicted=(float(tpot[i]), float(ttft[i])),
                         low=low, high=high, baseline=_roofline(row, active, group.formats.expert_bytes), dense=dense)

@@ -155,6 +155,7 @@ def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
     groups = np.array([float((r.prefill or r.decode).layout.adp) for r in point.rows])
     workers = np.array([float(r.decode.workers) for r in point.rows])
     apart = np.array([r.prefill is not None for r in point.rows])
+    decode_groups = np.array([float(r.decode.layout.adp) for r in point.rows])
     capacity = np.where(
         np.isinf(point.room),
         np.inf,
@@ -164,10 +165,19 @@ def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
         capacity, engine.max_sequences * np.array([float(r.decode.layout.adp) for r in point.rows])
     )
     prefill = prefill_seconds(point.prefill, engine, point.formats)
-    steps = np.zeros(point.batches.shape)
-    for k, cost in point.decode.items():
-        times = decode_step(cost, engine, point.formats, sequences=point.batches, drafted=k)
+    sequences = np.maximum(point.batches / decode_groups[:, None], 1.0)
+    priced = {
+        k: decode_step(cost, engine, point.formats, sequences=sequences, drafted=k)
+        for k, cost in point.decode.items()
+    }
+    steps = priced[0]
+    for k, times in priced.items():
         steps = np.where((drafted == k)[:, None], times, steps)
+    if len(priced) > 1:
+        # Nothing tells whether these runs drafted tokens: some did.
+        unknown = np.array(["decode_num_workers" in r.defaults for r in point.rows])[:, None]
+        mean = priced[0] ** (1.0 - engine.drafting_share) * priced[DRAFTS[-1]] ** engine.drafting_share
+        steps = np.where(unknown, mean, steps)
     together = closed_loop(engine, step=steps[:, -1], prefill=prefill, groups=groups, concurrency=load / workers,
                            capacity=np.minimum(capacity, np.maximum(point.batches[:, -1], 1.0)), isl=point.column("isl"),
                            osl=osl)  # fmt: skip

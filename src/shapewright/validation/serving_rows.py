@@ -39,6 +39,7 @@ class Pool:
 
     layout: Layout
     workers: int
+    """Their number; 0 where it is not stated and as many are taken as the load needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +147,7 @@ def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
     prefill = None
     if prefix:
         prefill_layout = _layout(text, "prefill_", defaults)
-        prefill = Pool(layout=prefill_layout, workers=_count(text, "prefill_num_workers") or 1)
+        prefill = Pool(layout=prefill_layout, workers=_count(text, "prefill_num_workers"))
         if not _count(text, "prefill_num_workers"):
             defaults.append("prefill_num_workers")
     batch = _number(text, f"{prefix}batch_size")
@@ -225,17 +226,22 @@ def _layout(text: Mapping[str, str], prefix: str, defaults: list[str]) -> Layout
 
 LARGEST_GROUP = 16
 """Devices that share one sequence's attention at most; more of them are groups."""
-SMALL_LOAD = 64
-"""Requests per device up to which a decode pool of unstated size is taken to be several tensor-parallel workers."""
-USUAL_WORKERS = 4
+SMALL_LOAD = 8
+"""Requests per device up to which a decode pool of unstated size is taken to be four tensor-parallel workers."""
+MEDIUM_LOAD = 32
+"""The same for two; beyond it one worker, of attention groups where experts are spread."""
 
 
 def _decode_pool(layout: Layout, concurrency: float) -> tuple[Layout, int]:
-    """A decode pool whose workers are not stated: four tensor-parallel ones under small load, else one of groups."""
+    """A decode pool whose workers are not stated: several small ones under small load, one large one under much."""
     world = layout.world
-    if layout.ep > 1 and layout.adp == 1 and concurrency > SMALL_LOAD * world:
-        return Layout(tp=1, adp=world, ep=world), 1
-    return layout, 1 if layout.adp > 1 else USUAL_WORKERS
+    if layout.adp > 1:
+        return layout, 1
+    if concurrency <= SMALL_LOAD * world:
+        return layout, 4
+    if concurrency <= MEDIUM_LOAD * world:
+        return layout, 2
+    return (Layout(tp=1, adp=world, ep=world) if layout.ep > 1 else layout), 1
 
 
 def grouped(rows: list[ServedRow]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
