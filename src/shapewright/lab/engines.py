@@ -171,7 +171,13 @@ def _find_drafts(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine]:
         errors[k] = data.errors({n: replace(engines[n], speculates=runs[n]) for n in NAMES})[1]
     for name in NAMES:
         for run in np.unique(data.run[(data.engine == name) & data.fitted]):
-            rows = (data.engine == name) & (data.run == run) & data.fitted & (errors[1] != errors[0]) & ~data.apart
+            rows = (
+                (data.engine == name)
+                & (data.run == run)
+                & data.fitted
+                & (errors[1] != errors[0])
+                & ~data.apart
+            )
             if rows.sum() < FEWEST:
                 continue
             typical = {k: float(np.median(np.abs(errors[k][rows]))) for k in DRAFTS}
@@ -199,6 +205,9 @@ def _with_intervals(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine
         for which, label in ((0, "ttft"), (1, "tpot")):
             for rows, prefix in ((mine & ~data.apart, ""), (data.fitted & data.apart, "apart_")):
                 low, high = np.quantile(-left[which][rows], (0.05, 0.95))
-                ends |= {f"{prefix}{label}_low": float(np.exp(low)), f"{prefix}{label}_high": float(np.exp(high))}
+                ends |= {
+                    f"{prefix}{label}_low": float(np.exp(low)),
+                    f"{prefix}{label}_high": float(np.exp(high)),
+                }
         found[name] = replace(engine, **ends)
     return found
