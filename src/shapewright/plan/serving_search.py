@@ -21,7 +21,7 @@ from shapewright.cost.price import CostModel
 from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.engine import Engine
-from shapewright.plan.parallel import attention_heads
+from shapewright.plan.rules import attention_heads
 from shapewright.plan.serving import Served, disaggregated
 from shapewright.plan.serving_formats import ServingFormats
 from shapewright.plan.serving_memory import sequence_bytes

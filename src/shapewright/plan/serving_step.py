@@ -312,7 +312,7 @@ def _latent_fits(c: _Context) -> list[Any]:
     found = [fit for fit in c.model.calibration.fits if fit.family.startswith("mla_decode/")]
     for name in formats_for(c.formats.cache):
         same = [fit for fit in found if fit.number_format == name]
-        own = [fit for fit in same if fit.family.endswith(f"/{c.backend}")]
+        own = [fit for fit in same if fit.family.startswith(f"mla_decode/{c.backend}")]
         if same:
             return own or same
     return []
@@ -353,11 +353,15 @@ def _full(value: Any, c: _Context) -> Array:
 def _all_reduce(size: Array, group: Array, c: _Context) -> Array:
     """NCCL's all-reduce or, inside the scale-up domain, the engine's own one where that is faster."""
     nccl = _collective("all_reduce", size, group, c)
-    fits = [fit for fit in c.model.calibration.fits if fit.family == "custom_allreduce"]
+    fits = [fit for fit in c.model.calibration.fits if fit.family.startswith("custom_allreduce")]
+    fits = [fit for fit in fits if fit.family.startswith(f"custom_allreduce/{c.backend}")] or fits
     if not fits or not c.cluster.tiers:
         return nccl
     inner = c.cluster.tiers[0]
-    own = collective_time(fits[0].coefficients, "all_reduce", size, group, inner.bandwidth.value)
+    own = np.min(
+        [collective_time(fit.coefficients, "all_reduce", size, group, inner.bandwidth.value) for fit in fits],
+        axis=0,
+    )
     return np.where(group <= inner.size, np.minimum(nccl, own), nccl)
 
 
