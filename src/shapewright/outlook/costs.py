@@ -71,6 +71,10 @@ def dollar_shares(cluster: Cluster, replaced: Iterable[str] = ()) -> Shares:
         "matrix_unit": logic * (1 - SRAM_SHARE), "sram": logic * SRAM_SHARE, "memory": memory,
         **_links(cluster, CAPEX["interconnect"]),
     }  # fmt: skip
+    # What a property draws is paid too.
+    if cluster.accelerator.tdp is not None and cluster.accelerator.memory_bandwidth is not None:
+        drawn = power_shares(cluster)
+        values = {name: value + CAPEX["energy"] * drawn.of(name) for name, value in values.items()}
     return _shares("dollars", values, CAPEX_SOURCE, replaced)
 
 
