@@ -31,6 +31,7 @@ from shapewright.cli import (
     studio,
     train,
     validate,
+    whatif,
 )
 from shapewright.cli.common import print_error
 from shapewright.errors import ShapewrightError
@@ -60,6 +61,7 @@ app.command("schema")(schema.command)
 app.command("serve-plan")(serve_plan.command)
 app.command("studio")(studio.command)
 app.command("train")(train.command)
+app.command("whatif")(whatif.command)
 app.add_typer(fit.app, name="fit")
 app.add_typer(ladder.app, name="ladder")
 app.add_typer(validate.app, name="validate")

@@ -133,6 +133,11 @@ def _set(chip: Chip, name: str, text: str) -> Chip:
         )
     if name in PROPERTIES:
         return turned(chip, name, _factor(cluster, name, text))
+    if name == "power_cap" and cluster.accelerator.power_cap is None and cluster.accelerator.tdp is not None:
+        # A device without a cap of its own runs up to its TDP.
+        cluster = replace(
+            cluster, accelerator=replace(cluster.accelerator, power_cap=cluster.accelerator.tdp)
+        )
     return replace(chip, cluster=apply_settings(cluster, [f"{name}={text}"]))
 
 

@@ -8,15 +8,16 @@ a rule of physics stays in the table with its reason.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.catalog import parse_cluster
+from shapewright.hardware.cluster import Cluster
 from shapewright.outlook.costs import Shares, dollar_shares, power_shares
+from shapewright.outlook.crossing import Contest, contest
 from shapewright.outlook.hypothetical import Chip, hypothetical
 from shapewright.outlook.outcome import Elasticity, Outcome, best_design, elasticities, time_elasticity
 from shapewright.outlook.scenarios import Scenario, pick
@@ -25,10 +26,10 @@ from shapewright.search.budget import Budget
 from shapewright.search.joint import Options
 from shapewright.units import format_quantity
 
+LENGTHS = "seq_len=2048,4096,8192,16384,32768,65536,131072"
+"""Where token mixers compete when nothing else is swept."""
 MOST_SWEPT = 400
 """Chips of one sweep."""
-USUAL = ("matrix_unit", "sram", "memory_bandwidth", "memory_capacity", "network", "network_latency")
-"""Properties whose elasticity is given, where the cluster has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +60,8 @@ class WhatIf:
     scenarios: tuple[Asked, ...]
     elasticities: tuple[Elasticity, ...]
     wanted: tuple[Wanted, ...]
+    contest: Contest | None
+    """Token mixers against each other along one property."""
     shares: tuple[Shares, ...]
     remarks: tuple[str, ...]
 
@@ -73,6 +76,7 @@ def whatif(
     scenario: Sequence[str] = (),
     slopes: bool = False,
     wish: Sequence[str] = (),
+    primitives: bool = False,
     shares: Sequence[str] = (),
 ) -> WhatIf:
     """Ask for the best design on hypothetical hardware.
@@ -86,6 +90,7 @@ def whatif(
         scenario: names of scenarios, or ``all``.
         slopes: whether elasticities are wanted.
         wish: ``dollars`` and ``power``: at which equal cost the wanted hardware is searched.
+        primitives: whether token mixers compete along the first sweep, or along the sequence length where none is given.
         shares: replaced shares of cost, ``dollars.memory=0.3``.
 
     Raises:
@@ -128,8 +133,28 @@ def whatif(
         elasticities=elasticities(changed, budget, options, _sensible(changed), dollars=costs[0], power=costs[1])
         if slopes else (),
         wanted=tuple(wanted(changed, budget, options, costs[("dollars", "power").index(kind)]) for kind in wish),
+        contest=_contest(cluster, budget, options, settings, sweeps) if primitives else None,
         shares=costs, remarks=_remarks(changed),
     )  # fmt: skip
+
+
+def _contest(
+    cluster: Cluster, budget: Budget, options: Options, settings: Sequence[str], sweeps: Sequence[str]
+) -> Contest:
+    """The primitives along the first sweep."""
+    rows, axes = _grid((), sweeps[:1] or [LENGTHS])
+    texts = [row[0].partition("=")[2] for row in rows]
+    values = []
+    for text in texts:
+        number = text.removesuffix("x")
+        try:
+            values.append((float(number), text))
+        except ValueError as error:
+            raise UsageError(f"{axes[0]} (={text!r}) is no plain number or factor", "a crossing lies between numbers",
+                             f"for example: --sweep {axes[0]}=0.5x..2x:5") from error  # fmt: skip
+    return contest(
+        axes[0], values, lambda text: hypothetical(cluster, (*settings, f"{axes[0]}={text}")), budget, options
+    )
 
 
 def _worth(found: Outcome, base: float | None, time: float) -> float | None:
@@ -144,7 +169,12 @@ def _impossible(name: str, row: tuple[str, ...], error: UsageError) -> Asked:
     return Asked(name=name, outcome=empty, worth=None)
 
 
-def _scenario(each: Scenario, cluster, settings, ask) -> Asked:
+def _scenario(
+    each: Scenario,
+    cluster: Cluster,
+    settings: Sequence[str],
+    ask: Callable[[str, Chip, tuple[str, ...]], Asked],
+) -> Asked:
     try:
         return ask(
             each.name, hypothetical(cluster, (*settings, *each.settings)), (each.label, *each.assumptions)
@@ -232,8 +262,3 @@ def _remarks(chip: Chip) -> tuple[str, ...]:
             f"{chip.cluster.accelerator.name}: the clock of its peaks is not published; peaks are held against its own"
         )
     return tuple(texts)
-
-
-def equivalent(worth: float) -> str:
-    """A worth as words: ``as 1.8x the time``."""
-    return f"as {worth:.3g}x the time" if math.isfinite(worth) else "-"

@@ -1,0 +1,176 @@
+"""Hypothetical hardware: physics refused, designs searched anew, elasticities, wishes, scenarios, crossings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from shapewright.errors import UnknownNameError, UsageError
+from shapewright.hardware.catalog import parse_cluster
+from shapewright.outlook.costs import Shares, dollar_shares, power_shares
+from shapewright.outlook.crossing import contest
+from shapewright.outlook.hypothetical import hypothetical
+from shapewright.outlook.outcome import best_design, elasticities
+from shapewright.outlook.scenarios import scenarios
+from shapewright.outlook.wanted import wanted
+from shapewright.outlook.whatif import whatif
+from shapewright.report.view import html_view
+from shapewright.report.whatif_view import whatif_view
+from shapewright.search.budget import Budget
+from shapewright.search.joint import Options
+
+MONTH = Budget(kind="time", value=30 * 86400.0)
+FREE = Options()
+HARDWARE = "2xh100_sxm"
+CLUSTER = parse_cluster(HARDWARE)
+
+
+def test_a_property_raises_what_it_carries():
+    real = CLUSTER.accelerator
+    unit = hypothetical(CLUSTER, ["matrix_unit=2x"]).cluster.accelerator
+    assert unit.peak("bf16") == pytest.approx(2 * real.peak("bf16"))
+    assert unit.peak_flops["bf16"].kind == "assumed"
+    wide = hypothetical(CLUSTER, ["num_sms=1.5x", "clock=1.1x"]).cluster.accelerator
+    assert wide.peak("fp8") == pytest.approx(1.65 * real.peak("fp8"))
+    stacks = hypothetical(CLUSTER, ["memory=2x"]).cluster.accelerator
+    assert stacks.memory_capacity is not None
+    assert stacks.memory_capacity.value == pytest.approx(160e9)
+    more = hypothetical(CLUSTER, ["num_devices=4x", "network_latency=0.5x"]).cluster
+    assert more.num_devices == 8
+    assert hypothetical(CLUSTER, ["power_cap=0.5x"]).cluster.accelerator.power_cap is not None
+
+
+@pytest.mark.parametrize(
+    ("hardware", "settings", "rule"),
+    [
+        ("8xh100_sxm", ["peak_flops.bf16=2x"], "1.83 GHz x 528 units"),
+        ("8xb200_sxm", ["peak_flops.bf16=3000TFLOP/s"], "clock and units give 2,250"),
+        ("8xa100_sxm", ["peak_flops.fp8=2PFLOP/s"], "clock and units give 624"),
+        ("8xh100_sxm", ["matrix_unit=1.5x", "peak_flops.bf16=2x"], "clock and units give 1,484"),
+        ("8xh100_sxm", ["memory_bandwidth=2x"], "fastest pins"),
+        ("8xrtx_4090", ["memory_bandwidth=2x"], "bandwidth per byte"),
+        ("8xh100_sxm", ["scale_up.bandwidth=10x"], "memory behind it"),
+        ("8xh100_sxm", ["sram=60x"], "bare cells"),
+        ("8xh100_sxm", ["power_cap=900W"], "cooled"),
+        ("8xh100_sxm", ["matrix_unit=fast"], "is scaled"),
+        ("8xh100_sxm", ["num_devices=0"], "whole number"),
+        ("8xh100_sxm", ["sram"], "NAME=VALUE"),
+    ],
+)
+def test_what_no_chip_can_be_is_refused_with_the_rule(hardware, settings, rule):
+    with pytest.raises(UsageError, match=rule):
+        hypothetical(parse_cluster(hardware), settings)
+
+
+def test_an_unknown_property_gets_the_nearest_name():
+    with pytest.raises(UnknownNameError, match=r"did you mean .*memory_bandwidth"):
+        hypothetical(CLUSTER, ["memory_bandwith=2x"])
+    with pytest.raises(UnknownNameError, match="HBM4"):
+        hypothetical(CLUSTER, ["memory_type=HBM5"])
+    with pytest.raises(UnknownNameError, match="trend-2028"):
+        whatif(HARDWARE, MONTH, FREE, scenario=["trend-2029"])
+
+
+def test_faster_kinds_of_memory_lift_the_interface():
+    chip = hypothetical(CLUSTER, ["memory_type=HBM4", "memory_bandwidth=2x"])
+    assert chip.cluster.accelerator.memory_bandwidth is not None
+
+
+def test_better_hardware_never_gives_a_worse_best_design():
+    real = best_design(hypothetical(CLUSTER, []), MONTH, FREE)
+    assert real.loss is not None
+    assert real.low is not None
+    assert real.low < real.loss < (real.high or 0)
+    for setting in ("matrix_unit=1.5x", "memory=1.4x", "network=2x"):
+        better = best_design(hypothetical(CLUSTER, [setting]), MONTH, FREE)
+        assert better.loss is not None
+        assert better.loss <= real.loss + 1e-6, setting
+
+
+def test_an_elasticity_is_the_slope_between_two_searches():
+    chip = hypothetical(CLUSTER, [])
+    (found,) = elasticities(
+        chip, MONTH, FREE, ["matrix_unit"], dollars=dollar_shares(CLUSTER), power=power_shares(CLUSTER)
+    )
+    up, down = (
+        best_design(hypothetical(CLUSTER, [f"matrix_unit={f!r}x"]), MONTH, FREE).loss for f in (1.2, 1 / 1.2)
+    )
+    assert up is not None
+    assert down is not None
+    assert found.per_loss == pytest.approx(math.log(up / down) / (2 * math.log(1.2)), rel=1e-6)
+    assert 0 < found.worth < 1
+    assert found.at_fixed_dollars == pytest.approx(found.worth - (found.dollar_share or 0))
+    assert found.low <= found.per_loss <= found.high
+
+
+def test_shares_are_parts_of_one_cost_and_can_be_replaced():
+    for shares in (dollar_shares(CLUSTER), power_shares(CLUSTER)):
+        assert sum(f.value for f in shares.by_property.values()) < 1
+        assert all(f.kind == "assumed" and f.source for f in shares.by_property.values())
+        assert shares.factor(dict.fromkeys(shares.by_property, 1.0)) == pytest.approx(1.0)
+    assert dollar_shares(CLUSTER, ["memory=0.5"]).of("memory") == 0.5
+    with pytest.raises(UsageError, match="add up"):
+        dollar_shares(CLUSTER, ["memory=0.9"])
+    with pytest.raises(UnknownNameError, match="memory"):
+        dollar_shares(CLUSTER, ["memry=0.2"])
+
+
+def test_the_wanted_chip_costs_no_more_and_learns_no_less():
+    chip = hypothetical(CLUSTER, [])
+    whole = power_shares(CLUSTER).by_property
+    two = Shares(kind="power", by_property={name: whole[name] for name in ("matrix_unit", "memory")})
+    found = wanted(chip, Budget(kind="time", value=86400.0), FREE, two)
+    assert found.outcome.loss is not None
+    assert found.outcome.loss <= found.base_loss
+    assert found.worth >= 1
+    assert found.cost == pytest.approx(two.factor(found.factors))
+    assert min(t.loss for t in found.tried) >= found.outcome.loss - 1e-4
+
+
+def test_primitives_cross_where_contexts_grow():
+    values = [(float(n), str(n)) for n in (2048, 32768)]
+    found = contest("seq_len", values, lambda text: hypothetical(CLUSTER, [f"seq_len={text}"]), MONTH, FREE)
+    assert found.places[0].best == "attention"
+    assert found.places[1].best != "attention"
+    (crossing,) = found.crossings
+    assert 2048 <= crossing.value <= 32768
+    assert {e.primitive for e in found.places[0].entries} == {
+        "attention",
+        "sliding window",
+        "gated DeltaNet",
+        "Mamba-2",
+    }
+
+
+def test_a_sweep_keeps_impossible_chips_with_their_reason_and_scenarios_their_assumptions():
+    found = whatif(HARDWARE, MONTH, FREE, sweeps=["memory_bandwidth=0.8x,1x,3x"], scenario=["hbm4"])
+    assert [each.outcome.loss is None for each in found.swept] == [False, False, True]
+    assert "above 52" in found.swept[2].outcome.reason
+    assert found.swept[1].worth == pytest.approx(1.0)
+    assert found.scenarios[0].assumptions
+    view = whatif_view(found)
+    assert {chart.name for chart in view.charts} == {"sweep", "scenarios"}
+    assert "above 52" in html_view(view)
+    for chart in view.charts:
+        assert all(row[-1] for row in chart.grid.rows)
+
+
+def test_every_scenario_is_possible_and_says_what_it_assumes():
+    base = parse_cluster("8xb200_sxm")
+    for scenario in scenarios().values():
+        hypothetical(base, scenario.settings)
+        assert scenario.assumptions
+
+
+def test_wrong_requests_say_the_rule():
+    with pytest.raises(UsageError, match="same on every chip"):
+        whatif(HARDWARE, Budget(kind="flops", value=1e21), FREE)
+    with pytest.raises(UsageError, match=r"LOW\.\.HIGH"):
+        whatif(HARDWARE, MONTH, FREE, sweeps=["memory=2x..1x:3"])
+    with pytest.raises(UsageError, match="the most is"):
+        whatif(HARDWARE, MONTH, FREE, sweeps=["memory=0.5x..2x:30", "sram=0.5x..2x:30"])
+    with pytest.raises(UsageError, match="KIND"):
+        whatif(HARDWARE, MONTH, FREE, shares=["memory=0.3"])
+    with pytest.raises(UsageError, match="dollars, power"):
+        whatif(HARDWARE, MONTH, FREE, wish=["watts"])
