@@ -23,6 +23,7 @@ from shapewright.outlook.costs import Shares
 from shapewright.outlook.hypothetical import Chip, refuse_impossible, turned
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options, rank
+from shapewright.search.ranking import Ranking
 
 STEP = 1.2
 """Factor up and down of a difference."""
@@ -76,15 +77,22 @@ class Elasticity:
     loss_at_fixed_power: float | None
 
 
-def best_design(chip: Chip, budget: Budget, options: Options) -> Outcome:
-    """Search the best design on a chip; nothing fitting is an answer."""
+def search(chip: Chip, budget: Budget, options: Options, *, near: Ranking | None = None) -> Ranking:
+    """The ranking of all designs on a chip; ``near`` is that of a similar one.
+
+    Raises:
+        InfeasibleError: nothing fits.
+    """
     options = replace(
-        options,
-        precision=chip.precision or options.precision,
-        seq_len=chip.seq_len or options.seq_len,
+        options, precision=chip.precision or options.precision, seq_len=chip.seq_len or options.seq_len
     )
+    return rank(chip.cluster, budget, options, near=near)
+
+
+def best_design(chip: Chip, budget: Budget, options: Options, *, near: Ranking | None = None) -> Outcome:
+    """Search the best design on a chip; nothing fitting is an answer."""
     try:
-        ranking = rank(chip.cluster, budget, options)
+        ranking = search(chip, budget, options, near=near)
     except InfeasibleError as error:
         return Outcome(settings=chip.settings, loss=None, low=None, high=None, shape="-", params=None, tokens=None,
                        step_time_s=None, mfu=None, plan="", reason=error.what)  # fmt: skip
@@ -101,7 +109,9 @@ def best_design(chip: Chip, budget: Budget, options: Options) -> Outcome:
     )  # fmt: skip
 
 
-def time_elasticity(chip: Chip, budget: Budget, options: Options, base: float) -> float:
+def time_elasticity(
+    chip: Chip, budget: Budget, options: Options, base: float, *, near: Ranking | None = None
+) -> float:
     """d ln loss / d ln device-time at a budget of time or dollars.
 
     Raises:
@@ -110,7 +120,7 @@ def time_elasticity(chip: Chip, budget: Budget, options: Options, base: float) -
     if budget.kind not in ("time", "dollars", "energy"):
         raise UsageError(f"a budget of {budget.kind} is the same on every chip", "hardware then changes time, not loss",
                          "give --days, --dollars or --energy")  # fmt: skip
-    longer = best_design(chip, replace(budget, value=budget.value * STEP), options)
+    longer = best_design(chip, replace(budget, value=budget.value * STEP), options, near=near)
     if longer.loss is None or not longer.loss < base:
         raise UsageError("more device-time does not lower the loss here", "nothing can be compared with it",
                          "choose a law that is not at its floor, or a smaller budget")  # fmt: skip
@@ -121,13 +131,9 @@ def elasticities(
     chip: Chip, budget: Budget, options: Options, names: Sequence[str], *, dollars: Shares, power: Shares
 ) -> tuple[Elasticity, ...]:
     """The elasticity of the loss to each property, the design searched anew on every chip."""
-    base = best_design(chip, budget, options)
-    if base.loss is None:
-        raise InfeasibleError(
-            "nothing fits on the hardware as it is", base.reason, "more devices, or a smaller budget"
-        )
-    time = time_elasticity(chip, budget, options, base.loss)
-    return tuple(_one(chip, budget, options, name, base.loss, time, dollars, power) for name in names)
+    near = search(chip, budget, options)
+    time = time_elasticity(chip, budget, options, float(near.loss[near.best]), near=near)
+    return tuple(_one(chip, budget, options, name, near, time, dollars, power) for name in names)
 
 
 def _one(
@@ -135,19 +141,19 @@ def _one(
     budget: Budget,
     options: Options,
     name: str,
-    base: float,
+    near: Ranking,
     time: float,
     dollars: Shares,
     power: Shares,
 ) -> Elasticity:
-    slopes = []
+    base, slopes = float(near.loss[near.best]), []
     for factor in (1.0 / STEP, STEP):
         try:
             moved = turned(chip, name, factor)
             refuse_impossible(chip.cluster.accelerator, replace(moved, factors={name: factor}))
         except UsageError:
             continue
-        loss = best_design(moved, budget, options).loss
+        loss = best_design(moved, budget, options, near=near).loss
         if loss is not None:
             slopes.append(math.log(loss / base) / math.log(factor))
     if not slopes:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from shapewright.errors import InfeasibleError, UsageError
+from shapewright.errors import UsageError
 from shapewright.outlook.costs import COSTED, Shares
 from shapewright.outlook.hypothetical import Chip, refuse_impossible, turned
-from shapewright.outlook.outcome import Outcome, best_design, time_elasticity
+from shapewright.outlook.outcome import Outcome, best_design, search, time_elasticity
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options
+from shapewright.search.ranking import Ranking
 
 MOVE = math.sqrt(2.0)
 REACH = 4.0
@@ -62,12 +63,10 @@ def wanted(chip: Chip, budget: Budget, options: Options, shares: Shares) -> Want
         InfeasibleError: nothing fits on the chip as it is.
         UsageError: the budget does not depend on hardware.
     """
-    start = best_design(chip, budget, options)
-    if start.loss is None:
-        raise InfeasibleError(
-            "nothing fits on the hardware as it is", start.reason, "more devices, or a smaller budget"
-        )
-    time = time_elasticity(chip, budget, options, start.loss)
+    near = search(chip, budget, options)
+    start = best_design(chip, budget, options, near=near)
+    assert start.loss is not None
+    time = time_elasticity(chip, budget, options, start.loss, near=near)
     names = [name for name in COSTED if shares.of(name) > 0]
     here: dict[str, float] = dict.fromkeys(names, 1.0)
     best = start
@@ -82,7 +81,7 @@ def wanted(chip: Chip, budget: Budget, options: Options, shares: Shares) -> Want
                     there = {**here, name: here[name] * factor}
                     if not 0.99 / REACH <= there[name] <= 1.01 * REACH or _key(there) in tried:
                         break
-                    found = _at(chip, budget, options, shares, there)
+                    found = _at(chip, budget, options, shares, there, near)
                     loss = math.inf if found is None or found.loss is None else found.loss
                     tried[_key(there)] = Tried(factors=there, cost=shares.factor(there), loss=loss)
                     assert best.loss is not None
@@ -102,7 +101,7 @@ def _key(factors: dict[str, float]) -> tuple[int, ...]:
 
 
 def _at(
-    chip: Chip, budget: Budget, options: Options, shares: Shares, factors: dict[str, float]
+    chip: Chip, budget: Budget, options: Options, shares: Shares, factors: dict[str, float], near: Ranking
 ) -> Outcome | None:
     """The best design on a chip with these factors at equal cost; None where no such chip can be."""
     moved = chip
@@ -115,4 +114,4 @@ def _at(
         return None
     settings = tuple(f"{name}={factor:.3g}x" for name, factor in factors.items() if factor != 1.0)
     spent = replace(budget, value=budget.value / shares.factor(factors))
-    return best_design(replace(moved, settings=(*chip.settings, *settings)), spent, options)
+    return best_design(replace(moved, settings=(*chip.settings, *settings)), spent, options, near=near)

@@ -13,13 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shapewright.errors import InfeasibleError, UsageError
+from shapewright.errors import UsageError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.outlook.costs import Shares, dollar_shares, power_shares
 from shapewright.outlook.crossing import Contest, contest
 from shapewright.outlook.hypothetical import Chip, hypothetical
-from shapewright.outlook.outcome import Elasticity, Outcome, best_design, elasticities, time_elasticity
+from shapewright.outlook.outcome import (
+    Elasticity,
+    Outcome,
+    best_design,
+    elasticities,
+    search,
+    time_elasticity,
+)
 from shapewright.outlook.scenarios import Scenario, pick
 from shapewright.outlook.wanted import Wanted, wanted
 from shapewright.search.budget import Budget
@@ -108,13 +115,13 @@ def whatif(
                 f"--wish (={kind!r}) is not known", "known: dollars, power", "for example --wish dollars"
             )
     costs = _costs(changed, shares)
-    base = best_design(real, budget, options)
-    if base.loss is None:
-        raise InfeasibleError(f"nothing fits on {hardware}", base.reason, "more devices, or a smaller budget")
-    time = time_elasticity(real, budget, options, base.loss)
+    near = search(real, budget, options)
+    base = best_design(real, budget, options, near=near)
+    assert base.loss is not None
+    time = time_elasticity(real, budget, options, base.loss, near=near)
 
     def ask(name: str, chip: Chip, assumptions: tuple[str, ...] = ()) -> Asked:
-        found = best_design(chip, budget, options)
+        found = best_design(chip, budget, options, near=near)
         return Asked(name=name, outcome=found, worth=_worth(found, base.loss, time), assumptions=assumptions)
 
     swept = []

@@ -194,7 +194,6 @@ def _wanted(each: Wanted) -> list[str | Grid]:
 
 def _contest(found: Contest) -> list[str | Grid]:
     names = [entry.primitive for entry in found.places[0].entries]
-    short = [name.removeprefix("gated ").removesuffix(" window") for name in names]
     rows = []
     for place in found.places:
         losses = {entry.primitive: entry.loss for entry in place.entries}
@@ -203,9 +202,9 @@ def _contest(found: Contest) -> list[str | Grid]:
     lines: list[str | Grid] = [
         Grid(
             caption=f"Primitives along {found.axis}: predicted loss at the budget",
-            headers=(found.axis, *short, "best"),
+            headers=(found.axis, *names, "best"),
             rows=tuple(rows),
-            numbers=(found.axis, *short),
+            numbers=(found.axis, *names),
         )
     ]
     if found.crossings:
@@ -479,10 +478,11 @@ def _contest_chart(found: WhatIf) -> Chart | None:
     if contest is None or len(contest.places) < 2:
         return None
     looks = {
-        "attention": (BLUE, "circle"),
-        "sliding window": (GOLD, "diamond"),
-        "gated DeltaNet": (GREEN, "square"),
-        "Mamba-2": (PURPLE, "triangle-up"),
+        "dense": (BLUE, "circle"),
+        "sliding": (GOLD, "diamond"),
+        "mla": (BRICK, "cross"),
+        "deltanet": (GREEN, "square"),
+        "mamba2": (PURPLE, "triangle-up"),
     }
     rows = [
         {

@@ -66,6 +66,8 @@ class Job:
     family: Family = FAMILIES["dense"]
     bar: float = float("inf")
     """Best loss known so far."""
+    reach: float = SIZE_WINDOW
+    """Largest factor around ``centre``."""
 
     @property
     def exhaustive(self) -> bool:
@@ -77,7 +79,8 @@ class Job:
         """Factor around ``centre``. A pinned width says what size is wanted; otherwise the law's best size does."""
         if "width" in self.shape:
             return np.inf
-        return SIZE_WINDOW if self.exhaustive or not np.isfinite(self.bar) else BOUNDED_WINDOW
+        bounded = not self.exhaustive and np.isfinite(self.bar)
+        return min(self.reach, BOUNDED_WINDOW) if bounded else self.reach
 
 
 def price_arm(job: Job) -> Arm:

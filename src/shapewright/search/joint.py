@@ -23,7 +23,7 @@ from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import PRECISIONS, Precision, default_precision, find_precision
 from shapewright.scaling.law import default_law, load_law
 from shapewright.scaling.recipe import batch_tokens, default_recipe_law
-from shapewright.search.arm import Job, memory_limit, price_arm, scout
+from shapewright.search.arm import SIZE_WINDOW, Job, memory_limit, price_arm, scout
 from shapewright.search.budget import Budget
 from shapewright.search.engine import run_tasks
 from shapewright.search.families import Family, families
@@ -39,6 +39,8 @@ from shapewright.search.ranking import Ranking
 from shapewright.units import format_count, format_quantity
 
 MAX_ROUNDS = 4
+NEAR_WINDOW = 4.0
+"""As ``SIZE_WINDOW`` where similar hardware gave the guess; a best size off by a factor of two widens it again."""
 AUTO = "auto"
 """A number format that the search chooses."""
 
@@ -121,8 +123,15 @@ def workload_for(cluster: Cluster, options: Options) -> Workload:
     return with_modes(workload, options.modes)
 
 
-def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
+def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | None = None) -> Ranking:
     """Rank every aligned shape by the loss that the budget buys.
+
+    Args:
+        cluster: the hardware.
+        budget: what is spent.
+        options: what the user fixes.
+        near: the ranking of similar hardware, whose tokens and size are the first guess: such searches look less far
+            around and most end after one round. Where the guess was poor the search starts again without it.
 
     Raises:
         InfeasibleError: no (shape, plan) pair fits; with counts by reason.
@@ -136,6 +145,10 @@ def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
     centre = best_size(law, flops)
     kinds, formats = families(options.family), search_precisions(cluster, options)
     tokens, ranking = flops / (6 * centre), None
+    if near is not None:
+        # Size and tokens both grow about as the root of compute (Hoffmann et al. 2022).
+        grown = (flops / guess_flops(budget, near.workload)) ** 0.5
+        tokens, centre = float(near.tokens[near.best]) * grown, float(near.active_params[near.best]) * grown
     # The plain family first: it is quick, finds the batch, and bounds what the others must reach.
     for chosen in [kinds[:1], kinds] if len(kinds) > 1 else [kinds]:
         batch = 0
@@ -143,17 +156,21 @@ def rank(cluster: Cluster, budget: Budget, options: Options) -> Ranking:
             wanted = options.global_batch or round_batch(
                 float(batch_tokens(tokens=tokens, law=batch_law)) / workload.seq_len, cluster
             )
-            if wanted == batch:
+            # A batch a step or two beside the law's own costs nothing that the law sees, and spares a search.
+            if wanted == batch or (near is not None and batch and 2 / 3 <= wanted / batch <= 1.5):
                 break
             batch = wanted
             job = Job(
                 workload=workload, law=law, budget=budget, batch=batch, centre=centre, vocab=vocab,
                 tied=options.tied_embeddings if options.tied_embeddings is not None else centre < 1e9,
-                shape=options.shape, plan=options.plan,
+                shape=options.shape, plan=options.plan, reach=SIZE_WINDOW if near is None else NEAR_WINDOW,
             )  # fmt: skip
             ranking = _rank_once(job, chosen, formats, options.engine)
             tokens = float(ranking.tokens[ranking.best])
             centre = float(ranking.active_params[ranking.best])
+            if near is not None and not 0.5 < centre / job.centre < 2.0:
+                # The neighbour was no guide: look everywhere.
+                return rank(cluster, budget, options)
     assert ranking is not None
     return ranking
 

@@ -131,8 +131,8 @@ def test_the_wanted_chip_costs_no_more_and_learns_no_less():
 def test_primitives_cross_where_contexts_grow():
     values = [(float(n), str(n)) for n in (2048, 32768)]
     found = contest("seq_len", values, lambda text: hypothetical(CLUSTER, [f"seq_len={text}"]), MONTH, FREE)
-    assert found.places[0].best == "attention"
-    assert found.places[1].best != "attention"
+    assert found.places[0].best == "dense"
+    assert found.places[1].best != "dense"
     (crossing,) = found.crossings
     assert 2048 <= crossing.value <= 32768
     assert {e.primitive for e in found.places[0].entries} == {
