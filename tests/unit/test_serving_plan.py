@@ -52,13 +52,18 @@ def test_the_front_trades_users_for_devices_and_picks_meet_the_goals():
         ("llama-3.1-70b", "8xh200_sxm", {"tpot": 0.001}, "below the floor"),
         ("llama-3.1-70b", "8xh200_sxm", {"ttft": 0.001}, "below the floor"),
         ("llama-3.1-70b", "8xh200_sxm", {"rate": 500.0}, "keeps up with"),
-        ("llama-3.1-70b", "8xh200_sxm", {"ttft": 0.2, "tpot": 0.0075, "rate": 4.0}, "nearest"),
     ],
 )
 def test_what_cannot_be_is_said(model: str, on: str, goal: dict[str, float], words: str):
     with pytest.raises(InfeasibleError, match=words) as caught:
         _plan(model, on, **goal)
     assert caught.value.reasons
+
+
+def test_goals_that_exclude_each_other_name_the_nearest():
+    plan, _ = _plan("llama-3.1-70b", "8xh200_sxm")
+    with pytest.raises(InfeasibleError, match="nearest"):
+        _plan("llama-3.1-70b", "8xh200_sxm", tpot=plan.floor_tpot * 1.01, rate=4.0)
 
 
 def test_tables_read_what_was_priced():

@@ -51,6 +51,13 @@ def command(
     engine: Annotated[
         str, typer.Option(help="Where candidates are priced: local or ray.", rich_help_panel=o.RUN)
     ] = "local",
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            help="Count lifetime serving, too: 'isl=4000 osl=1000 tokens=1e13 tpot=20ms'.",
+            rich_help_panel=o.RUN,
+        ),
+    ] = None,
     precision: o.PrecisionName = None,
     framework: o.FrameworkName = None,
     law: o.LawName = None,
@@ -79,6 +86,7 @@ def command(
     """
     from shapewright.api import budget_from
     from shapewright.designs.build import make_design
+    from shapewright.designs.serving import parse_serve
     from shapewright.search.joint import Options
 
     budget = budget_from(days=days, hours=hours, minutes=minutes, dollars=dollars, energy=energy, flops=flops)
@@ -130,6 +138,7 @@ def command(
             level=o.level_named(level),
         ),
         tuple(settings or ()),
+        serve=parse_serve(serve) if serve else None,
     )
     if json:
         print_json_text(found.to_json())

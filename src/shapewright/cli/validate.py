@@ -201,6 +201,9 @@ def serving(
         typer.Option(help="CSV with the columns of silicon_sample.csv; the installed one by default."),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Rows with the largest errors to list.")] = 5,
+    peer: Annotated[
+        int, typer.Option(min=0, help="Rows to ask aiconfigurator for, where installed (a second each).")
+    ] = 0,
     detail: Annotated[
         bool, typer.Option("--detail", help="Slices by system, engine and model together.")
     ] = False,
@@ -217,12 +220,20 @@ def serving(
     if data is not None and not data.exists():
         raise UsageError(f"{data} does not exist", "--data names a CSV file", "check the path")
     points, skipped, count = predict_file(data or installed_sample())
+    if peer:
+        from shapewright.validation.serving_peer import with_peer
+
+        points = with_peer(points, peer)
     result = document(slices(points, count - len(points)), skipped)
     if as_json:
         print_json(result)
         return
     shown = [row for row in result["slices"] if detail or row["name"].count("/") <= 2]
     print_slices(shown, len(skipped))
+    for row in result["slices"][: 2 if peer else 0]:
+        if row["peer_covered"]:
+            out().print(f"{row['name']}: aiconfigurator answered {row['peer_covered']} of {peer} rows: "
+                        f"{row['peer_median_ape']:.1%} median, ours on them {row['median_ape_there']:.1%}")  # fmt: skip
     for point in sorted(points, key=lambda p: -abs(p.error(0)))[:worst]:
         out().print(
             f"{point.row.id}: predicted {point.predicted[0] * 1e3:.3g} ms per token, measured "

@@ -13,6 +13,7 @@ from shapewright.designs.alternatives import candidates, loss_curve, reasons, re
 from shapewright.designs.compose import Context, compose, overrides
 from shapewright.designs.document import Assumption, Design, Rejected, Request
 from shapewright.designs.relief import reliefs
+from shapewright.designs.serving import Serve, choose_served
 from shapewright.errors import InfeasibleError
 from shapewright.evidence import Figure
 from shapewright.hardware.catalog import parse_cluster
@@ -37,29 +38,44 @@ from shapewright.search.sweep import sweep_plans
 from shapewright.units import format_quantity
 
 
-def make_design(hardware: str, budget: Budget, options: Options, settings: Sequence[str] = ()) -> Design:
-    """The shape, plan and recipe with the lowest predicted loss.
+def make_design(
+    hardware: str,
+    budget: Budget,
+    options: Options,
+    settings: Sequence[str] = (),
+    *,
+    serve: Serve | None = None,
+) -> Design:
+    """The shape, plan and recipe with the lowest predicted loss; with ``serve`` the cheapest to serve of its ties.
 
     Raises:
         InfeasibleError, NotCoveredError, UsageError: see ``errors``.
     """
     cluster = parse_cluster(hardware, settings)
     ranking = rank(cluster, budget, options)
+    asked, serving = options, None
+    if serve is not None:
+        serving = choose_served(ranking, cluster, budget, options, serve)
+        ranking, options = serving.ranking, serving.options
     best = ranking.best
     request = Request(
         hardware=hardware,
         budget_kind=budget.kind,
         settings=tuple(settings),
-        constraints=_constraints(options),
+        constraints=_constraints(asked),
         budget=Figure(value=budget.value, unit=UNITS[budget.kind], kind="assumed", source="asked for"),
     )
     context = Context(
-        reasons=reasons(ranking),
+        reasons=(*(serving.reasons if serving else ()), *reasons(ranking)),
         candidates=candidates(ranking),
         rejected=rejected(ranking),
         num_candidates=ranking.num_pairs,
         loss_curve=loss_curve(ranking),
-        assumptions=(*overrides(settings), *_design_assumptions(ranking, options, budget)),
+        assumptions=(
+            *overrides(settings),
+            *_design_assumptions(ranking, options, budget),
+            *(serving.assumptions if serving else ()),
+        ),
     )
     return compose(
         request,

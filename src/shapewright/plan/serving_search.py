@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shapewright.architecture.graph import num_active_params
 from shapewright.architecture.shape import ExpertsFFN, NoFFN, Shape
-from shapewright.cost.price import CostModel
+from shapewright.cost.price import CostModel, cost_model
 from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.engine import Engine
@@ -334,6 +334,34 @@ def _deployments(
             )
         )  # fmt: skip
     return found
+
+
+def serving_rate(
+    shape: Shape, *, cluster: Cluster, engine: Engine, formats: ServingFormats, goal: ServingGoal
+) -> tuple[float, str] | None:
+    """Output tokens per second and device at the best split and concurrency within the goals, and how; None without any.
+
+    For many shapes: only replicas inside the scale-up domain that prefill and decode together are looked at.
+    """
+    layouts = [layout for layout in layouts_for(shape, cluster)[0] if int(layout.pp) == 1]
+    if not layouts:
+        return None
+    table = _table(shape, layouts, cluster, cost_model(cluster.accelerator), engine, formats, goal, 0)
+    index, load = (x.ravel() for x in np.meshgrid(np.arange(len(table)), CONCURRENCY, indexing="ij"))
+    keep = load <= table.capacity(index, goal.isl + goal.osl)
+    index, load = index[keep], load[keep]
+    served = table.closed(index, concurrency=load, isl=goal.isl, osl=goal.osl, burst=0.0)
+    rates = served.rate * goal.osl / np.asarray(table.layouts.num_devices, float)[index.astype(int)]
+    good = np.ones(load.size, bool)
+    for limit, value in ((goal.tpot, served.tpot), (goal.ttft, served.ttft)):
+        good &= value <= limit if limit is not None else True
+    if not good.any():
+        return None
+    best = int(np.argmax(np.where(good, rates, 0.0)))
+    layout = _one(table, int(index[best]))
+    return float(
+        rates[best]
+    ), f"tp {layout.tp}, {load[best]:.0f} requests at a time, {served.tpot[best] * 1e3:.3g} ms a token"
 
 
 def _front(found: list[Deployment]) -> tuple[Deployment, ...]:

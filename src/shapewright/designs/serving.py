@@ -1,0 +1,237 @@
+"""A design that will be served: training plus lifetime serving, among shapes that the loss law cannot tell apart.
+
+Decisions: the training budget is spent whole by every candidate, so what is left to choose is the serving cost at a
+loss that is no worse than the tie width of the law above the pure-training optimum's. Key-value heads, head size, layers,
+width and (where the family is searched) the mixer pattern move; each candidate is planned on the same accelerators by
+the closed form of ``plan.serving``, at its best split and concurrency within the goals. The law sees key-value heads
+only by their parameters, so groups larger than ``WIDEST_GROUP`` are not offered. The pure-training optimum is planned in
+the same way and what it would have cost is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from shapewright.architecture.shape import SelfAttention, Shape
+from shapewright.designs.document import Assumption, Reason
+from shapewright.errors import InfeasibleError, UsageError
+from shapewright.hardware.cluster import Cluster
+from shapewright.plan.engine import Engine, find_engine
+from shapewright.plan.serving_formats import ServingFormats, serving_formats
+from shapewright.plan.serving_search import ServingGoal, serving_rate
+from shapewright.search.budget import Budget
+from shapewright.search.joint import Options, rank
+from shapewright.search.ranking import Ranking
+from shapewright.units import format_count, format_quantity, parse_quantity
+
+WIDEST_GROUP = 16
+"""Query heads that share a key head at most; published models go to 16 (GLM-4.5: 12, Qwen3-235B: 16)."""
+KV_HEADS = (2, 4, 8)
+HEAD_DIMS = (64, 128)
+LOOKED_AT = 40
+"""Shapes of each lattice that are planned: those of the fewest active parameters within the tie."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serve:
+    """What the model will be served for."""
+
+    isl: float = 4000.0
+    osl: float = 1000.0
+    tokens: float = 1e13
+    """Output tokens over its life."""
+    tpot: float | None = None
+    ttft: float | None = None
+    precision: str | None = None
+    engine: str = "vllm"
+
+    def describe(self) -> str:
+        """In words."""
+        goals = "".join(
+            f", {name} at most {format_quantity(value, 's')}"
+            for name, value in (("a token", self.tpot), ("the first", self.ttft)) if value
+        )  # fmt: skip
+        return f"{format_count(self.tokens)} output tokens, {self.isl:,.0f} in and {self.osl:,.0f} out{goals}"
+
+
+_UNITS = {"isl": "1", "osl": "1", "tokens": "1", "tpot": "s", "ttft": "s"}
+
+
+def parse_serve(text: str) -> Serve:
+    """``isl=4000 osl=1000 tokens=1e13 tpot=20ms`` as a workload.
+
+    Raises:
+        UsageError: a word is no ``name=value``, a name is not known or a value not positive.
+    """
+    values: dict[str, float | str] = {}
+    for word in text.replace(",", " ").split():
+        name, equals, value = word.partition("=")
+        if not equals or name not in (*_UNITS, "precision", "engine"):
+            known = ", ".join((*_UNITS, "precision", "engine"))
+            raise UsageError(
+                f"--serve has {word!r}", f"it is a list of name=value with the names {known}",
+                'try: --serve "isl=4000 osl=1000 tokens=1e13 tpot=20ms"',
+            )  # fmt: skip
+        if name in _UNITS:
+            number = parse_quantity(value, _UNITS[name], f"--serve {name}")
+            if number <= 0:
+                raise UsageError(
+                    f"--serve {name} (={value}) must be positive", "it counts", f"try: {name}=1000"
+                )
+            values[name] = number
+        else:
+            values[name] = value
+    return Serve(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rated:
+    """A shape with its serving rate."""
+
+    shape: Shape
+    loss: float
+    tokens_per_s: float
+    """Output tokens per second and device [1/s]."""
+    how: str
+    """Split and concurrency."""
+    pins: dict[str, int]
+    family: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """The choice, ranked alone so that everything after reads it as any other design."""
+
+    ranking: Ranking
+    options: Options
+    reasons: tuple[Reason, ...]
+    assumptions: tuple[Assumption, ...]
+
+
+def choose_served(
+    ranking: Ranking, cluster: Cluster, budget: Budget, options: Options, serve: Serve
+) -> Chosen:
+    """The cheapest shape to serve among those that train as well as the best.
+
+    Raises:
+        InfeasibleError: no such shape can be served within the goals.
+    """
+    best = ranking.best
+    bar = float(ranking.loss[best]) + ranking.tie_width
+    engine = find_engine(serve.engine)
+    optimum = _rate(ranking, best, cluster, engine, serve)
+    rated = [
+        found for item in _lattices(ranking, cluster, budget, options)
+        for index in _eligible(item, bar) if (found := _rate(item, index, cluster, engine, serve)) is not None
+    ]  # fmt: skip
+    if optimum is not None:
+        rated.append(optimum)
+    if not rated:
+        raise InfeasibleError(
+            "no shape that trains as well as the best can be served within the goals",
+            f"{serve.describe()} on {cluster.name}", "loosen tpot or ttft in --serve, or use more devices",
+        )  # fmt: skip
+    chosen = max(rated, key=lambda item: item.tokens_per_s)
+    pinned = replace(options, shape=chosen.pins, family=chosen.family)
+    alone = rank(cluster, budget, pinned)
+    price = cluster.price_per_device_hour
+    return Chosen(
+        ranking=alone, options=pinned,
+        reasons=(_comparison(chosen, optimum, ranking, serve, price.value if price else None),),
+        assumptions=(
+            Assumption(name="serving", text=f"{serve.describe()}; {engine.label}, {chosen.how}", kind="assumed",
+                       source="asked for"),
+            Assumption(
+                name="key heads", kind="assumed", source="designs.serving",
+                text=f"the loss law sees key-value heads by their parameters only; groups of at most {WIDEST_GROUP}; "
+                f"{len(rated):,} shapes within the tie of the lowest loss were planned for serving",
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _lattices(ranking: Ranking, cluster: Cluster, budget: Budget, options: Options) -> list[Ranking]:
+    """The ranking, and those with other key-value heads and head sizes, where they are not pinned."""
+    found = [ranking]
+    for head_dim in (options.shape["head_dim"],) if "head_dim" in options.shape else HEAD_DIMS:
+        for kv_heads in (options.shape["kv_heads"],) if "kv_heads" in options.shape else KV_HEADS:
+            pins = {**options.shape, "head_dim": head_dim, "kv_heads": kv_heads}
+            try:
+                found.append(rank(cluster, budget, replace(options, shape=pins)))
+            except (InfeasibleError, UsageError):
+                continue
+    return found
+
+
+def _eligible(ranking: Ranking, bar: float) -> list[int]:
+    within = ranking.order[ranking.loss[ranking.order] <= bar]
+    return within[np.argsort(ranking.active_params[within], kind="stable")][:LOOKED_AT].tolist()
+
+
+def _rate(ranking: Ranking, index: int, cluster: Cluster, engine: Engine, serve: Serve) -> Rated | None:
+    shape = ranking.shape(index)
+    mixer = shape.blocks[0].mixer
+    heads = mixer if isinstance(mixer, SelfAttention) else None
+    if heads is not None and heads.heads / heads.kv_heads > WIDEST_GROUP:
+        return None
+    rated = shape_rate(shape, cluster, engine, serve)
+    if rated is None:
+        return None
+    pins = {"width": int(shape.hidden_size), "depth": int(shape.num_layers), "ffn_size": _ffn(shape)}
+    if heads is not None:
+        pins |= {"heads": int(heads.heads), "kv_heads": int(heads.kv_heads), "head_dim": int(heads.head_dim)}
+    return Rated(shape=shape, loss=float(ranking.loss[index]), tokens_per_s=rated[0], how=rated[1], pins=pins,
+                 family=ranking.arm_of(index).family)  # fmt: skip
+
+
+def _ffn(shape: Shape) -> int:
+    return int(getattr(shape.blocks[0].channel, "ffn_size", 0))
+
+
+def shape_rate(shape: Shape, cluster: Cluster, engine: Engine, serve: Serve) -> tuple[float, str] | None:
+    """Output tokens per second and device at the best split within the goals; None where there is none."""
+    return serving_rate(shape, cluster=cluster, engine=engine, formats=_formats(shape, cluster, serve),
+                        goal=ServingGoal(isl=serve.isl, osl=serve.osl, tpot=serve.tpot, ttft=serve.ttft))  # fmt: skip
+
+
+def _formats(shape: Shape, cluster: Cluster, serve: Serve) -> ServingFormats:
+    name = serve.precision or ("fp8" if "fp8" in cluster.accelerator.peak_flops else "bf16")
+    return serving_formats(name, shape, cluster.accelerator)
+
+
+def _comparison(
+    chosen: Rated, optimum: Rated | None, ranking: Ranking, serve: Serve, price: float | None
+) -> Reason:
+    best_loss = float(ranking.loss[ranking.best])
+    if optimum is None:
+        text = (
+            f"the pure-training optimum, {_words(ranking.shape(ranking.best))}, cannot be served within the goals at all; "
+            f"this shape gives {chosen.tokens_per_s:,.0f} tokens/s per device"
+        )
+    else:
+        gain = chosen.tokens_per_s / optimum.tokens_per_s - 1.0
+        text = (
+            f"served at {chosen.tokens_per_s:,.0f} tokens/s per device ({chosen.how}); the pure-training optimum, "
+            f"{_words(optimum.shape)}, gives {optimum.tokens_per_s:,.0f}: {gain:+.0%} at a predicted loss "
+            f"{chosen.loss - best_loss:+.4f}. "
+            f"Lifetime serving {_cost(serve, chosen, price)} instead of {_cost(serve, optimum, price)}, beside the same "
+            "training budget"
+        )
+    return Reason(topic="serving", loss_change=chosen.loss - best_loss, text=text)
+
+
+def _cost(serve: Serve, rated: Rated, price: float | None) -> str:
+    hours = serve.tokens / rated.tokens_per_s / 3600.0
+    return (
+        f"{format_quantity(hours * price, 'USD')}"
+        if price is not None
+        else f"{format_count(hours)} device-hours"
+    )
+
+
+def _words(shape: Shape) -> str:
+    mixer = shape.blocks[0].mixer
+    heads = f", {mixer.kv_heads} key heads of {mixer.head_dim}" if isinstance(mixer, SelfAttention) else ""
+    return f"{shape.hidden_size}x{shape.num_layers}{heads}"
