@@ -371,3 +371,31 @@ def engines(
             f"{row['engine']}: {row['num_rows']:,} rows, output tokens {row['tpot_median_error']:.1%}, first token "
             f"{row['ttft_median_error']:.1%} median error; {row['path']}"
         )
+
+
+@app.command("kernels")
+def kernels(
+    gpu: Annotated[
+        list[str] | None, typer.Option(help="One accelerator; repeat for more; all by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The CSV to write.")] = Path("book.csv"),
+    shipped: Annotated[
+        bool, typer.Option("--shipped", help="Write over the book that ships with the package.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite --out.")] = False,
+) -> None:
+    """Write the kernel book again: the share of its roof that each measured kernel reaches, by name.
+
+    Example: shapewright fit kernels --gpu h100_sxm --out book.csv
+    """
+    from shapewright.cli.common import refuse_existing, talk, write_text
+    from shapewright.hardware.catalog import load_accelerator
+    from shapewright.lab.kernel_book import build_book, write_book
+    from shapewright.outlook.kernel_book import BOOK
+
+    path = BOOK if shipped else out
+    refuse_existing(path, overwrite=force or shipped)
+    names = [load_accelerator(name).name for name in gpu] if gpu else None
+    found = build_book(names, tick=lambda text: talk().print(text, markup=False))
+    write_text(path, write_book(found), overwrite=force or shipped)
+    talk().print(f"wrote {len(found)} kernels to {path}")

@@ -20,6 +20,7 @@ from shapewright.cli import (
     gain,
     hardware,
     history,
+    kernels,
     ladder,
     lint,
     measure,
@@ -52,6 +53,7 @@ app.command("export")(export.command)
 app.command("gain")(gain.command)
 app.command("hardware")(hardware.command)
 app.command("history")(history.command)
+app.command("kernels")(kernels.command)
 app.command("lint")(lint.command)
 app.command("measure")(measure.command)
 app.command("models")(models.command)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 
 from shapewright.architecture.catalog import model_names, resolve_model
 from shapewright.architecture.presets import NAMES, preset
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import cost_model
+from shapewright.designs.files import load_design
 from shapewright.errors import UnknownNameError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.outlook.scale import Problem, Sync
+from shapewright.plan.framework import KERNELS_ALONE
+from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import default_precision, find_precision
 from shapewright.scaling.hyperparameters import kaplan_critical_batch_tokens
 from shapewright.units import parse_quantity
@@ -82,3 +86,55 @@ def scale_problem(
         batch = float(kaplan_critical_batch_tokens(USUAL_LOSS))
     return Problem(cluster=cluster, model=cost_model(cluster.accelerator), precision=chosen,
                    seq_len=seq_len, tokens=tokens, weak=weak, critical_batch=batch, sync=sync, every=every)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelRequest:
+    """A training step on one device whose kernels are asked about."""
+
+    shape: Shape
+    workload: Workload
+    tokens: float
+    tp: int
+    micro_batch: int
+
+
+def kernel_request(
+    model: str, hardware: str, *, params: float, tokens: float | None = None, seq_len: int | None = None,
+    tp: int | None = None, micro_batch: int | None = None, precision: str | None = None,
+    settings: tuple[str, ...] = (),
+) -> KernelRequest:  # fmt: skip
+    """The step of a design.json (its plan and run where nothing else is said), or of a named architecture.
+
+    Raises:
+        UsageError: a split that does not divide the heads.
+        UnknownNameError: an unknown architecture, accelerator or precision.
+    """
+    design = load_design(Path(model)) if _is_design(model) else None
+    shape = design.shape if design is not None else architecture(model, params)
+    if design is not None:
+        tokens = tokens or (design.run.tokens.value if design.run.tokens is not None else None)
+        seq_len, precision = seq_len or design.run.sequence_length, precision or design.run.precision
+        tp, micro_batch = tp or int(design.plan.tp), micro_batch or int(design.plan.micro_batch)
+    tp = tp or 1
+    for block in shape.blocks:
+        heads = int(block.mixer.heads)
+        if heads % tp:
+            good = [t for t in range(1, heads + 1) if heads % t == 0]
+            raise UsageError(f"--tp (={tp}) splits {heads} heads finer than the work", "a rank holds whole heads",
+                             f"nearest that works: {min(good, key=lambda t: abs(t - tp))}")  # fmt: skip
+    cluster = parse_cluster(f"{max(tp, 1)}x{load_accelerator(hardware).name}", settings)
+    chosen = find_precision(precision) if precision else default_precision(cluster.accelerator)
+    workload = Workload(cluster=cluster, model=cost_model(cluster.accelerator), precision=chosen,
+                        framework=KERNELS_ALONE, seq_len=seq_len or 8192)  # fmt: skip
+    return KernelRequest(
+        shape=shape, workload=workload, tokens=tokens or 1e12, tp=tp, micro_batch=micro_batch or 1
+    )
+
+
+def _is_design(text: str) -> bool:
+    """Whether the text names a file that states a design and not a config.json."""
+    path = Path(text)
+    if not (text.endswith(".json") and path.is_file()):
+        return False
+    return '"schema_version"' in path.read_text(encoding="utf-8", errors="replace")[:4000]

@@ -128,6 +128,36 @@ def read_measurements(
     return found, skipped
 
 
+def kernel_tables(folder: str, spec: TableSpec, *, root: Path | None = None) -> list[Measurements]:
+    """The rows of one family on one accelerator apart by the kernel that was measured, one per backend and format.
+
+    Tables that cannot be read are left out; :func:`read_measurements` says why.
+    """
+    root = tables_root() if root is None else root
+    family = family_of(spec.family)
+    found = []
+    for backend, path in _current_tables(root / folder / spec.folder, folder, spec.file):
+        try:
+            part = _read(path, family, spec)
+        except _BadTableError:
+            continue
+        for fmt in dict.fromkeys(spec.formats.values() if spec.format_column else (spec.only_format,)):
+            for kernel in np.unique(part["kernels"][part["formats"] == fmt].astype(str)).tolist():
+                mine = {
+                    **part,
+                    "formats": np.where(part["kernels"] == kernel, part["formats"], ""),
+                    "backend": backend,
+                }
+                rows, _ = _join([mine], fmt, family.dimensions)
+                if rows is not None:
+                    columns, seconds, kernels, _ = rows
+                    found.append(
+                        Measurements(accelerator=FOLDERS.get(folder, folder), family=spec.family, number_format=fmt,
+                                     columns=columns, seconds=seconds, kernels=kernels, source=backend)
+                    )  # fmt: skip
+    return found
+
+
 def _current_tables(place: Path, folder: str, file: str) -> list[tuple[str, Path]]:
     """The current version of each backend's table; the newest where the current one does not hold the table."""
     found = []
