@@ -11,6 +11,7 @@ import sys
 import typer
 
 from shapewright.cli import (
+    compare,
     design,
     efficiency,
     estimate,
@@ -45,6 +46,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("compare")(compare.command)
 app.command("design")(design.command)
 app.command("efficiency")(efficiency.command)
 app.command("estimate")(estimate.command)

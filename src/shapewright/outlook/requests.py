@@ -11,13 +11,14 @@ from shapewright.architecture.presets import NAMES, preset
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import cost_model
 from shapewright.designs.files import load_design
-from shapewright.errors import UnknownNameError, UsageError
+from shapewright.errors import ShapewrightError, UnknownNameError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.outlook.scale import Problem, Sync
 from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import default_precision, find_precision
 from shapewright.scaling.hyperparameters import kaplan_critical_batch_tokens
+from shapewright.search.budget import UNITS, Budget
 from shapewright.units import parse_quantity
 
 USUAL_LOSS = 2.2
@@ -138,3 +139,20 @@ def _is_design(text: str) -> bool:
     if not (text.endswith(".json") and path.is_file()):
         return False
     return '"schema_version"' in path.read_text(encoding="utf-8", errors="replace")[:4000]
+
+
+def parse_budget(text: str) -> Budget:
+    """A budget by its unit: ``30d``, ``2M USD``, ``$2M``, ``1e22 FLOP``, ``5 GWh``, ``1T`` tokens.
+
+    Raises:
+        UsageError: no unit of a budget.
+    """
+    plain = text.strip().removesuffix("tokens").strip()
+    for kind, unit in UNITS.items():
+        try:
+            value = parse_quantity(plain, unit, "--budget")
+        except ShapewrightError:
+            continue
+        return Budget(kind=kind, value=value)  # type: ignore[arg-type]
+    raise UsageError(f"--budget (={text!r}) is no time, money, energy, FLOP or tokens", "it is a number with a unit",
+                     "for example --budget 30d, --budget '2M USD', --budget '1e22 FLOP'")  # fmt: skip

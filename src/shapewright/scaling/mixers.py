@@ -65,6 +65,24 @@ PRIORS: dict[str, MixerPrior] = {
             evidence="Yang et al. 2024 (arXiv 2412.06464) report lower perplexity at 1.3 B and 100 B tokens; one size, no "
             "open ladder",
         ),
+        MixerPrior(
+            name="kda", shift=0.0, low=-0.03, high=0.02, kind="assumed",
+            evidence="Kimi Linear (arXiv 2510.26692) reports a hybrid of three KDA layers to one of latent attention as "
+            "1.16 times as compute-efficient as attention; its runs are not open",
+        ),
+        MixerPrior(
+            name="gla", shift=0.0, low=-0.02, high=0.05, kind="assumed",
+            evidence="Yang et al. 2023 (arXiv 2312.06635) report perplexities near attention's at .34 and 1.3 B, behind it "
+            "in recall; no open ladder",
+        ),
+        MixerPrior(
+            name="rwkv7", shift=0.0, low=-0.03, high=0.04, kind="assumed",
+            evidence="RWKV-7 (arXiv 2503.14456) compares released models on benchmarks; no ladder on equal data",
+        ),
+        MixerPrior(
+            name="nsa", shift=0.0, low=-0.01, high=0.01, kind="assumed",
+            evidence="NSA (arXiv 2502.11089, section 4) reports a loss slightly below full attention's at 27 B; one size",
+        ),
     )
 }  # fmt: skip
 """Mixer to prior."""

@@ -11,7 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shapewright.architecture.shape import DeltaNet, LatentAttention, Mamba2, SelfAttention, Shape
+from shapewright.architecture.shape import (
+    MLSTM,
+    RWKV7,
+    DeltaNet,
+    GatedLinear,
+    KimiDelta,
+    LatentAttention,
+    Mamba2,
+    SelfAttention,
+    Shape,
+    SparseAttention,
+)
+from shapewright.errors import NotCoveredError
 from shapewright.scaling.law import Law, LossPrediction, predict_loss, shifted
 from shapewright.scaling.mixers import with_mixers
 from shapewright.scaling.precision import format_shift
@@ -20,7 +32,11 @@ Values = Any
 
 
 def mixer_shares(shape: Shape) -> dict[str, float]:
-    """Share of the layers that each kind of token mixer has, by the name of its prior."""
+    """Share of the layers that each kind of token mixer has, by the name of its prior.
+
+    Raises:
+        NotCoveredError: a mixer without one.
+    """
     shares: dict[str, float] = {}
     total = float(shape.num_layers)
     for block in shape.blocks:
@@ -32,8 +48,21 @@ def mixer_shares(shape: Shape) -> dict[str, float]:
 def _prior_name(mixer: Any) -> str:
     if isinstance(mixer, SelfAttention):
         return "attention" if mixer.window is None and mixer.chunk is None else "sliding"
-    names = {LatentAttention: "mla", DeltaNet: "gated_deltanet", Mamba2: "mamba2"}
-    return names[type(mixer)]
+    name = _PRIORS.get(type(mixer))
+    if name is None:
+        raise NotCoveredError(
+            f"what a {mixer.kind} mixer learns is not known",
+            "no ladder of sizes against attention on equal data is open, so no prior is kept",
+            "measure one: shapewright ladder run",
+        )
+    return name
+
+
+_PRIORS: dict[type, str] = {
+    LatentAttention: "mla", SparseAttention: "nsa", DeltaNet: "gated_deltanet", KimiDelta: "kda", GatedLinear: "gla",
+    RWKV7: "rwkv7", Mamba2: "mamba2", MLSTM: "mlstm",
+}  # fmt: skip
+"""The prior of each mixer that has one."""
 
 
 def learned_loss(
