@@ -29,7 +29,9 @@ def test_every_line_of_the_book_is_a_kernel_once_and_its_figures_are_shares() ->
         assert len(e.shares) == len(BUCKETS)
         assert all(s is None or s > 0 for s in e.shares), e.key
         # Rows of an fp8 cache stand against the 16-bit peak, which kernels that multiply in fp8 pass.
-        assert 0 <= e.peak_share < (1.5 if e.number_format == "fp8" else 1.0), e.key
+        # A sparse module's FLOP are those of attention to all keys, an upper bound.
+        if not e.family.startswith("dsa_"):
+            assert 0 <= e.peak_share < (1.5 if e.number_format == "fp8" else 1.0), e.key
 
 
 def test_a_share_is_that_of_the_nearest_measured_bucket() -> None:

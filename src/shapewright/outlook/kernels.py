@@ -29,9 +29,9 @@ from shapewright.architecture.operator import (
     Scan,
 )
 from shapewright.architecture.shape import Shape
+from shapewright.cost.choice import SCAN_FITS
 from shapewright.cost.families import family_of
 from shapewright.cost.formats import kernel_format
-from shapewright.cost.price import SCAN_FITS
 from shapewright.errors import NotCoveredError
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.outlook.geometry import advice
@@ -203,7 +203,7 @@ def _kind(op: Operator, workload: Workload) -> _Kind | None:
         variant = f"{int(np.ravel(op.head_dim)[0])}{'w' if windowed else ''}"
         return _Kind(family="context_attention", variant=variant, number_format="bf16", columns=columns)
     if isinstance(op, Scan):
-        family = SCAN_FITS.get(op.kind, "gdn/scan").partition("/")[0]
+        family = SCAN_FITS.get(op.kind, "gdn")
         columns = _floats(step_kind=0, batch_size=op.batch, seq_len=op.seq_len, num_k_heads=op.key_heads,
                           head_k_dim=op.key_dim, num_v_heads=op.heads, head_v_dim=op.value_dim)  # fmt: skip
         own = SCAN_FITS.get(op.kind) is not None and op.kind != "rwkv7"
