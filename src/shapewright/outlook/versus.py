@@ -140,7 +140,7 @@ def compare(
     verdicts = [
         verdict
         for side in sides[1:]
-        if (verdict := _verdict(by_name, sides[0], side, law, workload.precision.name)) is not None
+        if (verdict := _verdict(by_name, sides[0], side, law, workload.precision.matmul_format)) is not None
     ]
     return Comparison(hardware=hardware, budget=text, seq_len=workload.seq_len, context=context, law=law.name,
                       sides=tuple(sides), verdicts=tuple(verdicts), left_out=left_out)  # fmt: skip
@@ -162,7 +162,7 @@ def _side(
     chosen = next(iter(law.values()), None)
     if chosen is None:
         chosen = load_law(options.law) if options.law else default_law(flops=per_token * tokens)
-    loss, evidence = _loss(shape, chosen, tokens, workload.precision.name)
+    loss, evidence = _loss(shape, chosen, tokens, workload.precision.matmul_format)
     price = cluster.price_per_device_hour
     share, kernel = _mixer(shape, workload)
     return Side(
@@ -178,13 +178,13 @@ def _side(
     ), chosen  # fmt: skip
 
 
-def _loss(shape: Shape, law: Law, tokens: float, precision: str) -> tuple[LossPrediction | None, str]:
+def _loss(shape: Shape, law: Law, tokens: float, number_format: str) -> tuple[LossPrediction | None, str]:
     try:
         shares = mixer_shares(shape)
         found = learned_loss(
             law, params=float(num_params(shape)), active_params=float(num_active_params(shape)),
             embedding_params=float(num_embedding_params(shape)), tokens=tokens, width=float(shape.hidden_size),
-            depth=float(shape.num_layers), shares=shares, precision=precision,
+            depth=float(shape.num_layers), shares=shares, number_format=number_format,
         )  # fmt: skip
     except (NotCoveredError, UnknownNameError) as error:
         return None, str(error).partition("\n")[0]
@@ -236,9 +236,11 @@ def _tp(shape: Shape, most: int) -> int:
                                                                  for h, kv in heads))  # fmt: skip
 
 
-def _verdict(shapes: dict[str, Shape], base: Side, side: Side, law: Law, precision: str) -> Verdict | None:
+def _verdict(
+    shapes: dict[str, Shape], base: Side, side: Side, law: Law, number_format: str
+) -> Verdict | None:
     """Gain at the loss of the law's best model for the budget; None where a loss is unknown."""
-    found = {name: _loss(shapes[name], law, base.tokens, precision)[0] for name in (base.name, side.name)}
+    found = {name: _loss(shapes[name], law, base.tokens, number_format)[0] for name in (base.name, side.name)}
     if found[base.name] is None or found[side.name] is None:
         return None
     losses = [float(np.ravel(f.loss)[0]) for f in found.values() if f is not None]

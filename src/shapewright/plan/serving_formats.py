@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shapewright.architecture.shape import ExpertsFFN, Shape
-from shapewright.cost.choice import FALLBACK
 from shapewright.cost.formats import kernel_format
 from shapewright.errors import NotCoveredError, UnknownNameError
 from shapewright.hardware.accelerator import Accelerator
