@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +148,49 @@ def test_what_cannot_be_held_or_filled_is_refused_with_the_nearest_that_works(pr
         curve(preset("lstm", 1e9), replace(problem, tokens=100.0), np.array([8]))
     with pytest.raises(UnknownNameError):
         architecture("transfromer", 1e9)
+
+
+IDEA = """
+flops = "4 * B * T * d * 128"
+bytes = "8 * B * T * d"
+span = "ceil(T / 64)"
+independent = "B * d / 128"
+passed = "B * d * 128"
+params = "4 * d * d"
+"""
+
+
+def test_a_declared_primitive_is_compared_like_any_other(tmp_path: Path, problem: Problem) -> None:
+    path = tmp_path / "idea.toml"
+    path.write_text(IDEA)
+    points = curve(architecture(str(path), 1e9), problem, device_counts("8,512")).points
+    scan = curve(preset("gated_deltanet", 1e9), problem, device_counts("8,512")).points
+    assert points[0].seconds == pytest.approx(scan[0].seconds, rel=0.3)
+    # Ten times the steps: the span roof takes over.
+    path.write_text(IDEA.replace("ceil(T / 64)", "T"))
+    slow = curve(architecture(str(path), 1e9), problem, device_counts("8,512")).points
+    assert slow[0].binds == "span roof"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ('span = "ceil(T / 64)"\n', 'nearest that works: span = "1"'),
+        (("8 * B * T * d", "B * T - 1e12"), "work is never negative"),
+        (("ceil(T / 64)", "T / 1e9"), "at least one step"),
+        (("ceil(T / 64)", "chunks"), "chunks is not known"),
+        (("ceil(T / 64)", "__import__('os')"), "it is no arithmetic"),
+        (("params", "parms"), "parms is not known"),
+    ],
+)
+def test_a_primitive_without_a_span_or_with_negative_work_is_refused(
+    tmp_path: Path, problem: Problem, change: str | tuple[str, str], says: str
+) -> None:
+    path = tmp_path / "idea.toml"
+    path.write_text(IDEA.replace(*change) if isinstance(change, tuple) else IDEA.replace(change, ""))
+    with pytest.raises(UsageError) as caught:
+        curve(architecture(str(path), 1e9), problem, np.array([8]))
+    assert says in str(caught.value)
 
 
 def test_the_command_answers_in_words_and_json() -> None:

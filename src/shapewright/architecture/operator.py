@@ -386,4 +386,38 @@ class Gather:
         return self.tokens * self.row_size * (self.rows + (1 if self.summed else self.rows))
 
 
-Operator = Matmul | GroupedMatmul | Attention | Pointwise | Scan | Recurrence | FourierConvolution | Gather
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Declared:
+    """A primitive by its numbers alone (:mod:`shapewright.architecture.declared_mixer`)."""
+
+    name: str
+    place: Place
+    flops: Size
+    """Forward FLOP."""
+    moved: Size
+    """Bytes of device memory, forward."""
+    span: Size
+    """Steps that must be computed one after the other."""
+    independent: Size
+    """Chains of such steps that can run at once."""
+    step_s: float
+    """One step of one chain [s]."""
+    share: float
+    """Of the matrix peak [1]."""
+    passed: Size = 0
+    """Elements that cross where the sequence is split; 0 where it cannot be."""
+    params: Size = 0
+    saved: Size = 0
+
+
+Operator = (
+    Matmul
+    | GroupedMatmul
+    | Attention
+    | Pointwise
+    | Scan
+    | Recurrence
+    | FourierConvolution
+    | Gather
+    | Declared
+)

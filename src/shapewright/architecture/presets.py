@@ -94,6 +94,32 @@ def layout(params: float) -> tuple[int, int]:
     return int(widths[best]), int(depths[best])
 
 
+def model_around(
+    name: str, mixer: Callable[[int], Mixer], params: float, *, vocab_size: int = VOCABULARY
+) -> Shape:
+    """A model of about ``params`` parameters with one mixer in all layers.
+
+    Raises:
+        UsageError: the size is too small, or the mixer alone is larger.
+    """
+    width, depth = layout(params)
+
+    def shape(ffn: int) -> Shape:
+        block = Block(mixer=mixer(width), channel=DenseFFN(ffn_size=ffn), count=depth)
+        return Shape(name=name, vocab_size=vocab_size, hidden_size=width, blocks=(block,))
+
+    return shape(_filled(name, float(num_params(shape(0))) - 2 * vocab_size * width, params, width, depth))
+
+
+def _filled(name: str, alone: float, params: float, width: int, depth: int) -> int:
+    """The feed-forward width that brings mixers of ``alone`` parameters to ``params``."""
+    ffn = round((params - alone) / (3 * width * depth) / STEP) * STEP
+    if ffn < STEP:
+        raise UsageError(f"{name} of {params:,.0f} parameters has no room for a feed-forward layer",
+                         f"its mixers alone have {alone:,.0f}", f"nearest that works: {alone * 1.1:,.0f}")  # fmt: skip
+    return ffn
+
+
 def preset(name: str, params: float, *, vocab_size: int = VOCABULARY) -> Shape:
     """A model of about ``params`` parameters outside embedding and head, built on one primitive.
 
@@ -103,6 +129,8 @@ def preset(name: str, params: float, *, vocab_size: int = VOCABULARY) -> Shape:
     """
     if name not in NAMES:
         raise UnknownNameError("architecture", name, NAMES)
+    if name in MIXERS:
+        return model_around(name, MIXERS[name], params, vocab_size=vocab_size)
     width, depth = layout(params)
 
     def shape(ffn: int) -> Shape:
@@ -114,12 +142,10 @@ def preset(name: str, params: float, *, vocab_size: int = VOCABULARY) -> Shape:
                 Block(mixer=MIXERS[mixer](width), channel=channel, count=depth - full),
                 Block(mixer=_attention(width), channel=channel, count=full),
             )
-        elif name == "moe":
+        else:
             # As many parameters per token in eight of 64 fine-grained experts (arXiv 2401.06066).
             experts = ExpertsFFN(ffn_size=max(ffn // 8 // 64 * 64, 64), experts=64, topk=8)
             blocks = (Block(mixer=_attention(width), channel=experts, count=depth),)
-        else:
-            blocks = (Block(mixer=MIXERS[name](width), channel=channel, count=depth),)
         return Shape(name=name, vocab_size=vocab_size, hidden_size=width, blocks=blocks)
 
     fixed = 2 * vocab_size * width
@@ -127,9 +153,4 @@ def preset(name: str, params: float, *, vocab_size: int = VOCABULARY) -> Shape:
         # Its active parameters are those of the dense model.
         dense = preset("transformer", params, vocab_size=vocab_size).blocks[0].channel
         return shape(int(dense.ffn_size))
-    alone = float(num_params(shape(0))) - fixed
-    ffn = round((params - alone) / (3 * width * depth) / STEP) * STEP
-    if ffn < STEP:
-        raise UsageError(f"{name} of {params:,.0f} parameters has no room for a feed-forward layer",
-                         f"its mixers alone have {alone:,.0f}", f"nearest that works: {alone * 1.1:,.0f}")  # fmt: skip
-    return shape(ffn)
+    return shape(_filled(name, float(num_params(shape(0))) - fixed, params, width, depth))

@@ -17,6 +17,7 @@ from typing import Literal
 
 from shapewright.architecture.channel_mixers import DenseFFN, ExpertsFFN, HashedTable, NoFFN, ProductKeyMemory
 from shapewright.architecture.convolution_mixers import Convolution, LongConvolution
+from shapewright.architecture.declared_mixer import DeclaredMixer
 from shapewright.architecture.operator import Size
 from shapewright.architecture.recurrent_mixers import (
     LSTM,
@@ -46,7 +47,7 @@ class Norm:
 
 Mixer = (
     SelfAttention | LatentAttention | SparseAttention | DeltaNet | KimiDelta | GatedLinear | RWKV7 | Mamba2 | MLSTM
-    | SLSTM | LSTM | Convolution | LongConvolution
+    | SLSTM | LSTM | Convolution | LongConvolution | DeclaredMixer
 )  # fmt: skip
 Channel = DenseFFN | ExpertsFFN | ProductKeyMemory | HashedTable | NoFFN
 

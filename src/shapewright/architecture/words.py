@@ -9,6 +9,7 @@ from shapewright.architecture.shape import (
     SLSTM,
     Channel,
     Convolution,
+    DeclaredMixer,
     DeltaNet,
     DenseFFN,
     ExpertsFFN,
@@ -69,6 +70,8 @@ def mixer_words(mixer: Mixer) -> str:
             return f"{'gated ' if a.gated else ''}convolution, {a.channels} channels, {a.taps} taps"
         case LongConvolution() as a:
             return f"long convolution, {a.order} over {a.channels} channels"
+        case DeclaredMixer() as a:
+            return f"declared: {a.title}"
 
 
 def channel_words(channel: Channel) -> str:

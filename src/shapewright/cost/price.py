@@ -55,7 +55,7 @@ forward with gradient): gated delta rule 1.265 and 4.738 ms, GLA 1.765 and 7.670
 and mLSTM have) .787 and 2.618. KDA is taken as the delta rule, RWKV-7 between it and GLA; assumed [1]."""
 SCAN_WORK = {"rwkv7": 1.75}
 """FLOP of a chunk over those of the borrowed kernel's (see :class:`shapewright.architecture.operator.Scan`)."""
-ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE}
+ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE, "declared": recurrence.DECLARED}
 """Kinds of mixers whose physics has no calibration of its own per accelerator."""
 STEP_TOKENS = 16
 """Up to this many tokens per sequence the state is read and written once (decode); more is a chunked scan."""

@@ -43,6 +43,12 @@ EVIDENCE = Fit(
     source="barrier of 1 to 5 us per token, weights from where they fit; no measured table", low=0.45, high=2.3,
 )  # fmt: skip
 
+DECLARED = Fit(
+    family="scan", number_format="declared", coefficients={}, kind="assumed",
+    source="a primitive by its declared numbers", low=0.5, high=2.0,
+)  # fmt: skip
+"""What a primitive that somebody declares rests on."""
+
 
 def step_time(
     device: Device, accelerator: Accelerator, *, batch: ArrayLike, units: ArrayLike, gates: ArrayLike,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import tomllib
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from shapewright.architecture.catalog import model_names, resolve_model
-from shapewright.architecture.presets import NAMES, preset
+from shapewright.architecture.declared_mixer import DeclaredMixer
+from shapewright.architecture.presets import NAMES, model_around, preset
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import cost_model
 from shapewright.designs.files import load_design
-from shapewright.errors import ShapewrightError, UnknownNameError, UsageError
+from shapewright.errors import DocumentError, ShapewrightError, UnknownNameError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.outlook.scale import Problem, Sync
 from shapewright.plan.framework import KERNELS_ALONE
@@ -37,6 +39,9 @@ def architecture(name: str, params: float) -> Shape:
     key = ALIASES.get(key, key)
     if key in NAMES:
         return preset(key, params)
+    if name.endswith(".toml"):
+        mixer = read_primitive(Path(name))
+        return model_around(mixer.title, lambda width: mixer, params)
     try:
         return resolve_model(name)
     except UnknownNameError as error:
@@ -48,6 +53,45 @@ def architecture(name: str, params: float) -> Shape:
             (*NAMES, *near),
             f"primitives: {', '.join(NAMES)}; models: shapewright models",
         ) from error
+
+
+def read_primitive(path: Path) -> DeclaredMixer:
+    """A primitive that somebody declares; see :mod:`shapewright.architecture.declared_mixer`.
+
+    Raises:
+        DocumentError: no such file, no TOML, an unknown or a missing key.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DocumentError(
+            f"{path} cannot be read as a primitive", str(error), "see shapewright scale --help"
+        ) from error
+    known = {field.name for field in fields(DeclaredMixer)}
+    title = table.get("title", path.stem)
+    for key in table:
+        if key not in known:
+            raise DocumentError(
+                f"primitive {title!r}: {key} is not known", f"known: {', '.join(sorted(known))}"
+            )
+    for key, least in (("flops", "0"), ("bytes", "0"), ("span", "1"), ("independent", "1")):
+        if key not in table:
+            why = (
+                "every primitive takes steps that follow one another"
+                if key == "span"
+                else "no roof is assumed away"
+            )
+            raise DocumentError(
+                f"primitive {title!r}: {key} is missing", why, f'nearest that works: {key} = "{least}"'
+            )
+    for key, value in table.items():
+        number = key in ("step_s", "share", "heads")
+        if number != (isinstance(value, int | float) and not isinstance(value, bool)) or (
+            number and value <= 0
+        ):
+            raise DocumentError(f"primitive {title!r}: {key} (={value!r}) is not valid",
+                                "it is a positive number" if number else "it is a formula in quotes")  # fmt: skip
+    return DeclaredMixer(**{"title": title, **table})
 
 
 def scale_problem(

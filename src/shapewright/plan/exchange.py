@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from shapewright.architecture.operator import (
     Attention,
+    Declared,
     FourierConvolution,
     GroupedMatmul,
     Matmul,
@@ -50,7 +51,7 @@ def communication_of(op: Operator, item: OperatorCost, context: Context) -> list
         each = _on_axis(context, "all_gather", outputs, split.tp, 1) * context.full(op.seq_len)
         each = np.where(context.full(op.heads) * context.full(split.tp) > 1, 0.0, each)
         found.append((f"{op.name.split('.')[0]} all-gather at every token (tp)", "all_gather", each, each))
-    if isinstance(op, Scan) and np.max(split.cp) > 1:
+    if isinstance(op, Scan | Declared) and np.max(split.cp) > 1 and np.any(np.asarray(op.passed) > 0):
         # Effects of pieces meet in a tree, in fp32, and each goes on to the next piece.
         state = context.full(op.passed * 4.0)
         hops = np.ceil(np.log2(context.full(split.cp))) + 1.0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from shapewright.architecture.graph import build_graph
 from shapewright.architecture.operator import (
     Attention,
+    Declared,
     FourierConvolution,
     Gather,
     GroupedMatmul,
@@ -34,6 +35,7 @@ from shapewright.plan.exchange import communication_of
 from shapewright.plan.framework import Framework
 from shapewright.plan.mixing import (
     price_attention,
+    price_declared,
     price_fourier,
     price_gather,
     price_recurrence,
@@ -136,6 +138,8 @@ def _price_place(ops: list[tuple[Operator, Any]], context: Context) -> PlaceCost
             item = price_fourier(op, context)
         elif isinstance(op, Gather):
             item = price_gather(op, context)
+        elif isinstance(op, Declared):
+            item = price_declared(op, context)
         else:
             item = _price_pointwise(op, context)
         item = _slowed(item, context)

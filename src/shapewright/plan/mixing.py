@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.architecture.operator import Attention, FourierConvolution, Gather, Recurrence, Scan, Size
+from shapewright.architecture.operator import (
+    Attention,
+    Declared,
+    FourierConvolution,
+    Gather,
+    Recurrence,
+    Scan,
+    Size,
+)
 from shapewright.cost.distributed.scan import PREPASS
 from shapewright.plan.costs import Context, OperatorCost
 
@@ -155,6 +163,26 @@ def price_fourier(op: FourierConvolution, context: Context) -> OperatorCost:
         bytes=context.full(op.elements) * context.precision.activation_bytes,
         family="scan",
         number_format="fourier",
+    )
+
+
+def price_declared(op: Declared, context: Context) -> OperatorCost:
+    """The highest of three roofs as declared: products, memory, and steps in waves over the slots."""
+    device = context.model.device(context.precision.other_format)
+    compute = context.full(op.flops) / (op.share * device.peak)
+    memory = np.asarray(context.model.pointwise(context.full(op.moved), context.precision.name))
+    waves = np.ceil(context.full(op.independent) / device.slots)
+    span = context.full(op.span) * op.step_s * waves
+    forward = np.maximum(np.maximum(compute, memory), span)
+    return OperatorCost(
+        name=op.name,
+        cause="compute",
+        forward=forward,
+        backward=2.0 * forward,
+        flops=context.full(op.flops),
+        bytes=context.full(op.moved),
+        family="scan",
+        number_format="declared",
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from shapewright.architecture.operator import (
     Attention,
+    Declared,
     FourierConvolution,
     Gather,
     GroupedMatmul,
@@ -125,6 +126,18 @@ def shard(op: Operator, split: Split) -> Operator:
             op,
             tokens=op.tokens / split.cp,
             row_size=op.row_size / split.tp,
+            saved=op.saved / (split.cp * split.tp),
+        )
+    if isinstance(op, Declared):
+        # What passes nothing on cannot be split by tokens: every rank computes its heads' share of all of them.
+        pieces = np.where(np.asarray(op.passed) > 0, split.cp, 1)
+        return replace(
+            op,
+            flops=op.flops / (split.tp * pieces),
+            moved=op.moved / (split.tp * pieces),
+            span=np.maximum(op.span / pieces, 1.0),
+            independent=np.maximum(op.independent / split.tp, 1.0),
+            params=op.params / split.tp,
             saved=op.saved / (split.cp * split.tp),
         )
     return _shard_pointwise(op, split)

@@ -275,6 +275,12 @@ def test_synchronisation_takes_the_time_of_its_schedule(devices: int) -> None:
     assert float(form.seconds) == pytest.approx(max(ready))
     assert float(form.sent_bytes) == pytest.approx(machine.sent.max())
     machine, ready = Machine(devices), [0.0] * devices
+    for _ in range(2 * (devices - 1)):
+        ready = [machine.send(i - 1, i, state / devices, ready[i - 1]) for i in range(devices)]
+    form = synchronise.ring_all_reduce(state, devices, alpha=ALPHA, beta=BETA)
+    assert float(form.seconds) == pytest.approx(max(ready))
+    assert float(form.sent_bytes) == pytest.approx(machine.sent.max())
+    machine, ready = Machine(devices), [0.0] * devices
     for _ in range(3):
         for _ in range(every):
             ready = [machine.compute(i, step, ready[i]) for i in range(devices)]
@@ -391,6 +397,7 @@ def test_nothing_sends_less_than_the_bound(
         scan.state_passing(work, state, devices, **wires), scan.tree_scan(work, state, devices, **wires),
         exchange.flat_exchange(kv, devices, **wires),
         synchronise.all_reduce(kv, devices, step_s=work, **wires),
+        synchronise.ring_all_reduce(kv, devices, **wires),
         synchronise.diloco(kv, devices, every, step_s=work, **wires),
         synchronise.streaming_diloco(kv, devices, every, 4, 2, step_s=work, **wires),
         synchronise.gossip(kv, devices, every, step_s=work, **wires),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from shapewright.architecture.blocks.attention import attention_operators
 from shapewright.architecture.blocks.convolution import convolution_operators, long_convolution_operators
+from shapewright.architecture.blocks.declared import declared_operators
 from shapewright.architecture.blocks.ffn import dense_operators, experts_operators
 from shapewright.architecture.blocks.latent import absorbed_operators, latent_operators
 from shapewright.architecture.blocks.memory import hashed_operators, product_key_operators
@@ -28,6 +29,7 @@ from shapewright.architecture.shape import (
     SLSTM,
     Block,
     Convolution,
+    DeclaredMixer,
     DeltaNet,
     DenseFFN,
     ExpertsFFN,
@@ -97,6 +99,8 @@ def _mixer(
             return convolution_operators(a, width, decode=decode, **size)
         case LongConvolution() as a:
             return long_convolution_operators(a, width, past_len=past_len, decode=decode, **size)
+        case DeclaredMixer() as a:
+            return declared_operators(a, width, **size)
 
 
 def _channel(block: Block, width: Size, batch: Size, seq_len: Size) -> tuple[Operator, ...]:

@@ -35,6 +35,18 @@ def all_reduce(
                 bound_bytes=reduce_bound(state, p))  # fmt: skip
 
 
+def ring_all_reduce(
+    state_bytes: ArrayLike, devices: ArrayLike, *, alpha: ArrayLike, beta: ArrayLike, step_s: ArrayLike = 0.0,
+    chunks: int = 1,
+) -> Form:  # fmt: skip
+    """The same by a ring of 2 (P - 1) hops, ``chunks`` pieces one after the other (what ASTRA-sim's system layer does)."""
+    state, p, alpha, beta, step = floats(state_bytes, devices, alpha, beta, step_s)
+    hops = np.where(p > 1, 2.0 * (p - 1), 0.0) * chunks
+    return Form(name="ring all-reduce", seconds=step + hops * (alpha + beta * state / (p * chunks)), compute_s=step,
+                sent_bytes=reduce_bound(state, p), messages=hops, held_bytes=2.0 * state,
+                bound_bytes=reduce_bound(state, p))  # fmt: skip
+
+
 def diloco(
     state_bytes: ArrayLike, devices: ArrayLike, every: ArrayLike, *, alpha: ArrayLike, beta: ArrayLike,
     step_s: ArrayLike,
