@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shapewright.cli import validate_lab
 from shapewright.errors import UsageError
 
 app = typer.Typer(
@@ -18,6 +19,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+
+app.command("lab")(validate_lab.command)
 
 
 @app.callback()

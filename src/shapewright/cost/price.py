@@ -225,7 +225,10 @@ class CostModel:
         the measured ratio. All kinds cut the sequence into chunks, so one without measurements here borrows the span
         of another.
         """
-        fits, steps = (scan_fits(self.calibration, kind, step) for step in ("scan", "recurrent"))
+        fits = scan_fits(self.calibration, kind, "scan")
+        # A machine whose scans alone were measured prices whole sequences.
+        stepped = bool(np.any(np.asarray(seq_len) <= STEP_TOKENS))
+        steps = scan_fits(self.calibration, kind, "recurrent") if stepped else ()
         device = self.device("bf16" if "bf16" in self.accelerator.peak_flops else "fp32")
         work = SCAN_WORK.get(kind, 1.0)
 
@@ -250,7 +253,8 @@ class CostModel:
                                      value_dim=dv, key_heads=g), fit, **shape)
                 for fit in fits
             ]  # fmt: skip
-            return np.where(t <= STEP_TOKENS, np.min(few, axis=0), np.min(many, axis=0))
+            found = np.min(many, axis=0)
+            return np.where(t <= STEP_TOKENS, np.min(few, axis=0), found) if steps else found
 
         shared = heads if key_heads is None else key_heads
         sizes = np.broadcast_arrays(batch, seq_len, heads, key_dim, value_dim, shared)

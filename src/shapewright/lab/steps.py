@@ -23,6 +23,7 @@ from scipy.optimize import nnls
 
 from shapewright.architecture.shape import Shape
 from shapewright.errors import MeasurementError, NotCoveredError
+from shapewright.evidence import Figure
 from shapewright.hardware.calibration import Fit
 from shapewright.lab.arms import arm_shape
 
@@ -130,7 +131,7 @@ def time_steps(steps: Sequence[Step], rounds: int) -> list[float]:
 
 def predicted_step(
     step: Step, hardware: str, *, framework: str | None = None
-) -> tuple[float, dict[str, float]]:
+) -> tuple[Figure, dict[str, float]]:
     """Seconds of a step from the machine's file, and its parts by name.
 
     ``framework`` ``kernels`` leaves the factors of whole steps out.
@@ -145,7 +146,7 @@ def predicted_step(
     parts: dict[str, float] = {}
     for part in found.step_parts:
         parts[part.name] = parts.get(part.name, 0.0) + part.value
-    return found.predicted.step_time_s.value, parts
+    return found.predicted.step_time_s, parts
 
 
 def group_of(part: str) -> str | None:
@@ -214,14 +215,14 @@ def _solve(a: np.ndarray, y: np.ndarray) -> np.ndarray:
 def score(hardware: str, steps: Sequence[Step] = HELD_OUT, *, rounds: int = ROUNDS) -> list[dict[str, Any]]:
     """Predicted and measured seconds of steps that nothing was fitted on, predictions first."""
     told = [
-        (predicted_step(step, hardware)[0], predicted_step(step, hardware, framework="kernels")[0])
+        (predicted_step(step, hardware)[0], predicted_step(step, hardware, framework="kernels")[0].value)
         for step in steps
     ]
     measured = measure_steps(steps, rounds=rounds)
     return [
-        {"step": step.name, "predicted_s": with_factors, "kernels_s": alone, "measured_s": value,
-         "error": with_factors / value - 1.0}
-        for step, (with_factors, alone), value in zip(steps, told, measured, strict=True)
+        {"step": step.name, "predicted_s": figure.value, "low_s": figure.low, "high_s": figure.high, "kernels_s": alone,
+         "measured_s": value, "error": figure.value / value - 1.0}
+        for step, (figure, alone), value in zip(steps, told, measured, strict=True)
     ]  # fmt: skip
 
 

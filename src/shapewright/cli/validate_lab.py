@@ -1,0 +1,73 @@
+"""``shapewright validate lab``: training steps on this machine, predicted before they run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from shapewright.errors import UsageError
+
+
+def command(
+    hardware: Annotated[
+        str, typer.Argument(help="The machine's file, written here by shapewright measure.")
+    ] = "this",
+    rounds: Annotated[int, typer.Option(min=1, help="Visits of every shape; the shortest step counts.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Predict the training steps of twelve held-out shapes, then run them.
+
+    Width, depth, heads, sequence, batch, both formats, attention and DeltaNet;
+    nothing was fitted on any of them. Time is the process's own.
+
+    Example: shapewright validate lab this
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError(
+            "torch is not installed", "steps run on it", "install it: pip install 'shapewright[lab]'"
+        )
+    from shapewright.cli.common import out, print_json
+    from shapewright.hardware.catalog import parse_cluster
+    from shapewright.lab.steps import median_error, score
+
+    if parse_cluster(hardware).accelerator.device_class != "cpu":
+        raise UsageError(
+            f"{hardware} is no processor",
+            "steps are run on the processor here",
+            "measure it: shapewright measure",
+        )
+    rows = score(hardware, rounds=rounds)
+    median, worst = median_error(rows)
+    if as_json:
+        print_json({"slices": [_slice(rows)], "rows": rows, "skipped": []})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("step, ms", "kernels alone", "predicted", "measured", "error"):
+        table.add_column(title, justify="left" if title == "step, ms" else "right")
+    for row in rows:
+        table.add_row(row["step"], *(f"{1e3 * row[k]:.1f}" for k in ("kernels_s", "predicted_s", "measured_s")),
+                      f"{row['error']:+.1%}")  # fmt: skip
+    console = out()
+    console.print(table)
+    console.print(
+        f"median error {median:.1%}, worst {worst:.1%}; shortest of {rounds} visits, CPU time of one thread"
+    )
+
+
+def _slice(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    import numpy as np
+
+    errors = np.array([row["error"] for row in rows])
+    alone = np.array([row["kernels_s"] / row["measured_s"] - 1.0 for row in rows])
+    return {
+        "name": "all", "count": len(rows), "covered": len(rows), "median_ape": float(np.median(np.abs(errors))),
+        "p90_ape": float(np.quantile(np.abs(errors), 0.9)), "worst_ape": float(np.max(np.abs(errors))),
+        "bias": float(np.median(errors)),
+        "coverage_90": float(np.mean([r["low_s"] <= r["measured_s"] <= r["high_s"] for r in rows])),
+        "baseline_median_ape": float(np.median(np.abs(alone))),
+    }  # fmt: skip
