@@ -212,7 +212,7 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
         row("step time, ms", training.predicted_step, 1e3 * outcome.step_time_s, 1e3, 2)
         total = design.predicted.train_time_s
         if training.minutes is None and total is not None and training.predicted_loss is not None:
-            row("training time, min", total, outcome.seconds / 60, 1 / 60, 2)
+            row("training time, min", total, outcome.own_seconds / 60, 1 / 60, 2)
     if training.predicted_loss is not None and design.run.law is not None:
         law = load_law(design.run.law)
         if law.unit == "nat/byte":
@@ -224,4 +224,5 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
             )
     if table.row_count:
         console.print(table)
-    console.print(f"{outcome.steps:,} steps, {outcome.tokens:,} bytes, {outcome.seconds / 60:.1f} minutes")
+    own = f", {outcome.own_seconds / 60:.1f} of them its own" if outcome.own_seconds < 0.98 * outcome.seconds else ""
+    console.print(f"{outcome.steps:,} steps, {outcome.tokens:,} bytes, {outcome.seconds / 60:.1f} minutes{own}")

@@ -85,7 +85,9 @@ class Outcome:
     steps: int
     tokens: int
     seconds: float
-    """Time of training, earlier parts of a resumed run included."""
+    """Time of training on the wall, earlier parts of a resumed run included."""
+    own_seconds: float
+    """The same by the process's own clock, where it has one thread on a processor; else on the wall."""
     step_time_s: float
     """Median."""
     train_loss: float
@@ -236,7 +238,8 @@ class _Run:
         self.lines: list[dict[str, Any]] = []
         self._losses: list[float] = []
         self._times: list[float] = []
-        self.before = 0.0
+        self.before = self.own = 0.0
+        self.clock = clock_of(device)
         self.checkpoint, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
         if self.checkpoint.exists():
             self._restore(resume)
@@ -259,10 +262,11 @@ class _Run:
 
     def step(self) -> None:
         """One step, with what is due after it: the end of a time budget, the log, a checkpoint."""
-        start = time.perf_counter()
+        start = self.clock()
         rate = self.schedule.rate(self.state.step)
         self._losses.append(self.state.take_step(rate))
-        self._times.append(time.perf_counter() - start)
+        self._times.append(self.clock() - start)
+        self.own += self._times[-1]
         self._close_budget()
         if self.state.step % LOG_EVERY == 0 or self.done:
             self._note(rate)
@@ -282,6 +286,7 @@ class _Run:
                 **pending,
                 "identity": self.identity,
                 "elapsed": self.elapsed,
+                "own": self.own,
             },
         )
         self.saved = time.monotonic()
@@ -293,7 +298,7 @@ class _Run:
         loss = self.state.judge()
         t = self.training
         outcome = Outcome(
-            steps=self.state.step, tokens=self.state.step * t.setup.batch_tokens, seconds=seconds,
+            steps=self.state.step, tokens=self.state.step * t.setup.batch_tokens, seconds=seconds, own_seconds=self.own,
             step_time_s=statistics.median(line["step_time_s"] for line in self.lines),
             train_loss=self.lines[-1]["loss"], held_out_loss=loss, bits_per_byte=loss / math.log(2.0),
             predicted_step_time_s=t.predicted_step.value if t.predicted_step else None,
@@ -349,6 +354,7 @@ class _Run:
         self.state.restore(contents)
         self.schedule = replace(self.schedule, steps=contents["steps"], decay_from=contents["decay_from"])
         self._losses, self._times, self.before = contents["losses"], contents["times"], contents["elapsed"]
+        self.own = contents["own"]
         try:
             lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError):
@@ -382,6 +388,11 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """The process's own clock where it has one thread on a processor, for a neighbour does not lengthen that."""
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def default_device(on_cpu: bool) -> str:
