@@ -156,7 +156,8 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
 
 def test_minutes_end_a_run_with_its_decay(corpus, tmp_path, monkeypatch):
     seconds = iter(np.arange(0.0, 1e4, 0.05))
-    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)), perf_counter=time.perf_counter)
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)), perf_counter=time.perf_counter,
+                            process_time=time.process_time)  # fmt: skip
     monkeypatch.setattr("shapewright.lab.train.time", clock)
     open_end = Schedule(kind="wsd", peak=0.01, final=0.0, warmup=3, steps=None)
     records = []

@@ -32,6 +32,7 @@ from shapewright.cli import (
     serve_plan,
     studio,
     train,
+    tune,
     validate,
     whatif,
 )
@@ -66,6 +67,7 @@ app.command("serve-plan")(serve_plan.command)
 app.command("studio")(studio.command)
 app.command("train")(train.command)
 app.command("whatif")(whatif.command)
+app.command("tune")(tune.command)
 app.add_typer(fit.app, name="fit")
 app.add_typer(ladder.app, name="ladder")
 app.add_typer(validate.app, name="validate")

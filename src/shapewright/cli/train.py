@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -39,6 +39,9 @@ def command(
         str, typer.Option(help="fp32, bf16, design (as predicted) or fastest (both are tried).")
     ] = "design",
     learning_rate: Annotated[float | None, typer.Option(help="Peak, in place of the recipe's.")] = None,
+    tuned: Annotated[
+        Path | None, typer.Option("--tuned", help="Run as shapewright tune --out FILE found fastest.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; by default those the machine was measured with.")
     ] = None,
@@ -56,6 +59,10 @@ def command(
     from shapewright.designs.files import load_design
 
     found = load_design(design)
+    choice = None if tuned is None else _choice(tuned)
+    if choice is not None:
+        precision, threads = choice.pop("precision"), threads or choice.pop("threads")
+        choice.pop("threads", None)
     on_cpu, chosen_threads = _where(found, threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _require_torch()
@@ -68,6 +75,8 @@ def command(
     corpus = read_corpus(data)
     device = default_device(on_cpu)
     training, remark = _training(found, corpus, minutes, steps, learning_rate, precision, seed, device)
+    if choice is not None:
+        training = replace(training, setup=replace(training.setup, **choice))
     talker = talk()
     talker.print(f"{found.shape.name}: {_size(found)} parameters on {corpus.name}, {len(corpus.train):,} bytes to "
                  f"train on, {len(corpus.held_out):,} held out", markup=False)  # fmt: skip
@@ -107,6 +116,24 @@ def _check(
             "known: fp32, bf16, design, fastest",
             "try: --precision fastest",
         )
+
+
+def _choice(path: Path) -> dict[str, Any]:
+    """What ``shapewright tune`` chose."""
+    import json as library
+
+    from shapewright.errors import DocumentError
+
+    names = ("precision", "threads", "micro_batch", "attention_block", "scan_chunk")
+    try:
+        told = library.loads(path.read_text(encoding="utf-8"))
+        return {name: told[name] for name in names}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DocumentError(
+            f"--tuned (={str(path)!r}) holds no choice",
+            str(error),
+            "make one: shapewright tune design.json --out tuned.json",
+        ) from error
 
 
 def _require_torch() -> None:
@@ -224,5 +251,11 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
             )
     if table.row_count:
         console.print(table)
-    own = f", {outcome.own_seconds / 60:.1f} of them its own" if outcome.own_seconds < 0.98 * outcome.seconds else ""
-    console.print(f"{outcome.steps:,} steps, {outcome.tokens:,} bytes, {outcome.seconds / 60:.1f} minutes{own}")
+    own = (
+        f", {outcome.own_seconds / 60:.1f} of them its own"
+        if outcome.own_seconds < 0.98 * outcome.seconds
+        else ""
+    )
+    console.print(
+        f"{outcome.steps:,} steps, {outcome.tokens:,} bytes, {outcome.seconds / 60:.1f} minutes{own}"
+    )

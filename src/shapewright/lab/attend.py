@@ -27,6 +27,7 @@ def attend(
     causal: bool = True,
     window: int | None = None,
     sinks: Tensor | None = None,
+    block: int | None = BLOCK,
 ) -> Tensor:
     """Attention of ``q`` (batch, tokens, heads, d) on ``k`` (batch, tokens, kv_heads, d) and ``v`` (..., d_v).
 
@@ -37,12 +38,14 @@ def attend(
         causal: whether a token sees only itself and what came before.
         window: most keys that a query sees, the newest ones; with ``causal`` only.
         sinks: (heads,) logits that join each softmax without a value; None for none.
+        block: queries of one block on a processor; None for the library's fused kernel there too.
 
     Returns:
         (batch, tokens, heads, d_v)
     """
-    if q.device.type == "cpu" or sinks is not None:
-        return _by_products(q, k, v, causal, window, sinks)
+    if sinks is not None or (q.device.type == "cpu" and block is not None):
+        return _by_products(q, k, v, causal, window, sinks, block or BLOCK)
+    q, k = q.to(v.dtype), k.to(v.dtype)
     mask = None if window is None or window >= k.shape[1] else _allowed(q.shape[1], window, str(q.device))
     return functional.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=causal and mask is None,
@@ -51,7 +54,7 @@ def attend(
 
 
 def _by_products(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int | None, sinks: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int | None, sinks: Tensor | None, block: int
 ) -> Tensor:
     batch, tokens, heads, dim = q.shape
     kv_heads, value_dim = k.shape[2], v.shape[3]
@@ -62,8 +65,8 @@ def _by_products(
     out = []
     # Scores are made in the values' format: autocast would turn them back and forth.
     with torch.autocast(q.device.type, enabled=False):
-        for first in range(0, tokens, BLOCK):
-            last = min(first + BLOCK, tokens)
+        for first in range(0, tokens, block):
+            last = min(first + block, tokens)
             start = 0 if window is None or not causal else max(first - window + 1, 0)
             end = last if causal else tokens
             rows = q[:, :, :, first:last].reshape(pairs, group * (last - first), dim)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shapewright.architecture.shape import LatentAttention, Norm, SelfAttention
-from shapewright.lab.attend import attend
+from shapewright.lab.attend import BLOCK, attend
 from shapewright.lab.norms import NormLayer, turn
 
 
@@ -19,6 +19,7 @@ class AttentionLayer(nn.Module):
 
     def __init__(self, a: SelfAttention, norm: Norm, width: int) -> None:
         super().__init__()
+        self.block: int | None = BLOCK
         self.heads, self.kv_heads, self.head_dim = int(a.heads), int(a.kv_heads), int(a.head_dim)
         self.value_dim = int(a.head_dim if a.v_head_dim is None else a.v_head_dim)
         self.window = None if a.window is None else int(a.window)
@@ -63,7 +64,7 @@ class AttentionLayer(nn.Module):
         pieces = range(0, tokens, self.chunk or tokens)
         parts = [
             attend(*(t[:, at : at + (self.chunk or tokens)] for t in (q, k, v)), causal=self.causal,
-                   window=self.window, sinks=self.sinks)
+                   window=self.window, sinks=self.sinks, block=self.block)
             for at in pieces
         ]  # fmt: skip
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -77,6 +78,7 @@ class LatentLayer(nn.Module):
 
     def __init__(self, a: LatentAttention, width: int) -> None:
         super().__init__()
+        self.block: int | None = BLOCK
         self.heads, self.nope, self.rope = int(a.heads), int(a.qk_nope_head_dim), int(a.qk_rope_head_dim)
         self.value_dim, self.rank = int(a.v_head_dim), int(a.kv_lora_rank)
         features, norm = self.heads * (self.nope + self.rope), Norm()
@@ -103,5 +105,5 @@ class LatentLayer(nn.Module):
         k, v = expanded.split((self.nope, self.value_dim), dim=-1)
         shared = turn(shared.unsqueeze(2), self.rope).expand(-1, -1, self.heads, -1)
         q = torch.cat((q[..., : self.nope], turn(q[..., self.nope :], self.rope)), dim=-1)
-        y = attend(q, torch.cat((k, shared), dim=-1), v)
+        y = attend(q, torch.cat((k, shared), dim=-1), v, block=self.block)
         return self.out(y.reshape(batch, tokens, self.heads * self.value_dim))

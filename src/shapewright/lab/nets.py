@@ -208,6 +208,21 @@ def _missing_channel(channel: Any) -> list[str]:
     return [name for name, present in told.items() if present]
 
 
+def choose_kernels(net: Net, *, attention_block: int | None, scan_chunk: int | None) -> None:
+    """Set how attention and scans are computed: the results do not depend on it, the time does.
+
+    Args:
+        net: the model.
+        attention_block: queries of one block of attention on a processor; None for the library's fused kernel.
+        scan_chunk: tokens of a chunk of every scan; None for each kind's own.
+    """
+    for module in net.modules():
+        if isinstance(module, AttentionLayer | LatentLayer):
+            module.block = attention_block
+        elif scan_chunk is not None and isinstance(module, DeltaLayer | Mamba2Layer | MLSTMLayer):
+            module.chunk = scan_chunk
+
+
 def initialise(net: Net, *, std: float, output_std: float, seed: int) -> None:
     """Normal weights: ``std`` everywhere but ``output_std`` in the matrices that write to the residual stream.
 

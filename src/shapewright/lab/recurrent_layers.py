@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from shapewright.architecture.shape import LSTM, MLSTM, Convolution, DeltaNet, Mamba2, Norm
 from shapewright.lab.norms import EPSILON, NormLayer, ShortConvolution
-from shapewright.lab.scans import delta_scan, mlstm_scan, ssd_scan
+from shapewright.lab.scans import CHUNK, delta_scan, mlstm_scan, ssd_scan
 
 GATE_CAP = 15.0
 """Gates of mLSTM before their exponential are capped softly at this (xLSTM 7B, arXiv 2503.13427, section 3.2)."""
@@ -27,6 +27,7 @@ class DeltaLayer(nn.Module):
 
     def __init__(self, a: DeltaNet, width: int) -> None:
         super().__init__()
+        self.chunk = CHUNK["delta"]
         self.key_heads, self.heads = int(a.key_heads), int(a.value_heads)
         self.key_dim, self.value_dim = int(a.key_dim), int(a.value_dim)
         keys, values = self.key_heads * self.key_dim, self.heads * self.value_dim
@@ -54,7 +55,7 @@ class DeltaLayer(nn.Module):
         v = v.reshape(batch, tokens, self.heads, self.value_dim)
         log_decay = -self.decay.exp() * functional.softplus(step.float() + self.step)
         with torch.autocast(projected.device.type, enabled=False):
-            y = delta_scan(q, k, v, log_decay, torch.sigmoid(beta.float()))
+            y = delta_scan(q, k, v, log_decay, torch.sigmoid(beta.float()), chunk=self.chunk)
         y = self.norm(y) * functional.silu(gate.view_as(y).float())
         return y.reshape(batch, tokens, -1).to(mixed.dtype)
 
@@ -64,6 +65,7 @@ class Mamba2Layer(nn.Module):
 
     def __init__(self, a: Mamba2, width: int) -> None:
         super().__init__()
+        self.chunk = CHUNK["ssd"]
         self.heads, self.head_dim = int(a.heads), int(a.head_dim)
         self.state, self.groups = int(a.state_size), int(a.groups)
         values = self.heads * self.head_dim
@@ -87,7 +89,7 @@ class Mamba2Layer(nn.Module):
         keys, queries = (t.reshape(batch, tokens, self.groups, self.state) for t in (keys, queries))
         dt = functional.softplus(step.float() + self.step)
         with torch.autocast(x.device.type, enabled=False):
-            y = ssd_scan(values * dt.unsqueeze(-1), keys, queries, -self.decay.exp() * dt)
+            y = ssd_scan(values * dt.unsqueeze(-1), keys, queries, -self.decay.exp() * dt, chunk=self.chunk)
         y = (y + values * self.skip.unsqueeze(-1)).reshape(batch, tokens, -1)
         y = (y * functional.silu(gate.float())).view(batch, tokens, self.groups, -1)
         y = functional.rms_norm(y, (y.shape[-1],), None, EPSILON).reshape(batch, tokens, -1) * self.norm
@@ -99,6 +101,7 @@ class MLSTMLayer(nn.Module):
 
     def __init__(self, a: MLSTM, width: int) -> None:
         super().__init__()
+        self.chunk = CHUNK["mlstm"]
         self.heads, self.key_dim, self.value_dim = int(a.heads), int(a.key_dim), int(a.value_dim)
         keys, values = self.heads * self.key_dim, self.heads * self.value_dim
         self.sizes = (keys, keys, values, values, self.heads, self.heads)
@@ -121,7 +124,7 @@ class MLSTMLayer(nn.Module):
             for t, bias in zip((enter, forget), self.gate_bias.chunk(2), strict=True)
         )
         with torch.autocast(x.device.type, enabled=False):
-            y = mlstm_scan(q, k, v, enter, functional.logsigmoid(forget))
+            y = mlstm_scan(q, k, v, enter, functional.logsigmoid(forget), chunk=self.chunk)
         y = functional.layer_norm(y, (self.value_dim,), None, None, EPSILON).reshape(batch, tokens, -1)
         return self.out((torch.sigmoid(gate.float()) * (y * self.norm)).to(v.dtype))
 

@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from shapewright.architecture.shape import Shape
 from shapewright.errors import MeasurementError
+from shapewright.lab.attend import BLOCK
 from shapewright.lab.corpus import Corpus, Windows, judged_windows
-from shapewright.lab.nets import Net, initialise
+from shapewright.lab.nets import Net, choose_kernels, initialise
 
 _MAGIC = b"shapewright checkpoint 1\n"
 Precision = Literal["fp32", "bf16"]
@@ -49,6 +50,10 @@ class Setup:
     init_std: float
     output_init_std: float
     seed: int = 0
+    attention_block: int | None = BLOCK
+    """Queries of one block of attention on a processor; None for the library's fused kernel."""
+    scan_chunk: int | None = None
+    """Tokens of a chunk of every scan; None for each kind's own."""
 
     @property
     def batch_tokens(self) -> int:
@@ -63,6 +68,7 @@ class TrainState:
         self.setup, self.device, self.step = setup, device, 0
         self.net = Net(setup.shape)
         initialise(self.net, std=setup.init_std, output_std=setup.output_init_std, seed=setup.seed)
+        choose_kernels(self.net, attention_block=setup.attention_block, scan_chunk=setup.scan_chunk)
         self.net.to(device)
         self.windows = Windows(corpus.train, seq_len=setup.seq_len, seed=setup.seed)
         self._judged = judged_windows(corpus.held_out, seq_len=setup.seq_len)
