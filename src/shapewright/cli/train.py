@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import out, print_json, talk
+from shapewright.cli.common import out, print_json, refuse_existing, talk
 from shapewright.errors import ShapewrightError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ def command(
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="A text file or a folder of them; by default Python's standard library."),
+        typer.Option(
+            help="A text, JSONL or Parquet file, or a folder; by default Python's standard library."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A tokenizer.json; by default a byte is a token.")
     ] = None,
     folder: Annotated[Path, typer.Option("--out", help="Folder of log and checkpoints.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -46,6 +51,13 @@ def command(
         int | None, typer.Option(help="CPU threads; by default those the machine was measured with.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and the order of the text.")] = 0,
+    log_to: Annotated[
+        str | None, typer.Option("--log-to", help="Also log to tensorboard, wandb or trackio.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Write the trained model for transformers to this folder."),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Train a design on text, byte by byte, and compare with what it predicted.
@@ -69,10 +81,12 @@ def command(
     import torch
 
     from shapewright.lab.corpus import read_corpus
+    from shapewright.lab.export import config_of, write_checkpoint
+    from shapewright.lab.loggers import both, logger
     from shapewright.lab.train import default_device, train
 
     torch.set_num_threads(chosen_threads)
-    corpus = read_corpus(data)
+    corpus = read_corpus(data, tokenizer)
     device = default_device(on_cpu)
     training, remark = _training(found, corpus, minutes, steps, learning_rate, precision, seed, device)
     if choice is not None:
@@ -86,8 +100,15 @@ def command(
     )
     if corpus.skipped:
         talker.print(f"left out as empty or binary: {len(corpus.skipped)} files", markup=False)
-    with _live() as watch:
-        outcome = train(training, corpus, folder, resume=resume, device=device, watch=watch)
+    if checkpoint is not None:
+        refuse_existing(checkpoint / "model.safetensors", overwrite=False)
+        config_of(training.setup.shape)
+    peak = _peak(found, training.setup.precision)
+    with _live(training, peak) as watch, logger(log_to, folder, found.shape.name) as also:
+        outcome = train(training, corpus, folder, resume=resume, device=device, watch=both(watch, also))
+    if checkpoint is not None:
+        write_checkpoint(training.setup.shape, folder, checkpoint)
+        talker.print(f"wrote {checkpoint}", markup=False)
     if json:
         print_json({**asdict(outcome), "precision": training.setup.precision, "corpus": corpus.name,
                     "corpus_digest": corpus.digest, "folder": str(folder)})  # fmt: skip
@@ -170,6 +191,7 @@ def _training(
         "minutes": minutes,
         "learning_rate": learning_rate,
         "seed": seed,
+        "vocab_size": corpus.vocab_size,
     }
     if precision == "design":
         return training_of(design, **options), "the design's"
@@ -181,28 +203,30 @@ def _training(
     return training_of(design, **options, precision=best), f"faster here: {told} per step"
 
 
+def _peak(design: Design, precision: str) -> float | None:
+    """Peak of the design's device in a format [FLOP/s]; None where it is not known here."""
+    from shapewright.hardware.catalog import parse_cluster
+
+    try:
+        return float(parse_cluster(design.request.hardware).accelerator.peak(precision))
+    except ShapewrightError:
+        return None
+
+
 @contextmanager
-def _live() -> Iterator[Watch]:
-    """A line on stderr that follows the run; silent where stderr is no terminal."""
+def _live(training: Training, peak: float | None) -> Iterator[Watch]:
+    """A board on stderr that follows the run; silent where stderr is no terminal."""
     from rich.live import Live
-    from rich.text import Text
+
+    from shapewright.lab.board import Board
 
     console = talk()
     if not console.is_terminal:
         yield lambda record: None
         return
+    board = Board(training, peak)
     with Live(console=console, transient=True, refresh_per_second=4) as live:
-
-        def show(record: Any) -> None:
-            of = f"/{record.steps:,}" if record.steps else ""
-            predicted = record.predicted_step_time_s
-            against = f", predicted {1e3 * predicted:.1f}" if predicted else ""
-            live.update(Text(
-                f"step {record.step:,}{of}  loss {record.loss:.4f}  {record.tokens_per_s:,.0f} tokens/s  "
-                f"{1e3 * record.step_time_s:.1f} ms{against}  {record.elapsed_s / 60:.1f} min"
-            ))  # fmt: skip
-
-        yield show
+        yield lambda record: live.update(board.show(record))
 
 
 def _size(design: Design) -> str:

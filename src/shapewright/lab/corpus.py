@@ -1,4 +1,4 @@
-"""Text to train on, as bytes: the standard library's own source, or any file or folder.
+"""Text to train on, as bytes or tokens: the standard library's own source, or any file or folder.
 
 Decisions: a byte is a token, so any text is covered by 256 symbols and losses are comparable whatever the text.
 Files are joined in the order of their paths with a zero byte between them. A file is held out by the hash of its
@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import sysconfig
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.errors import UsageError
+from shapewright.lab.formats import JSON_LINES, SEPARATOR, load_tokenizer, text_of, tokens_of
 
-Bytes = NDArray[np.uint8]
+Bytes = NDArray[np.integer]
 
 VOCAB_SIZE = 256
 """Symbols of a byte."""
@@ -29,7 +30,8 @@ SNIFFED = 8192
 """Bytes looked at to tell text from binary [B]."""
 MAX_BYTES = 2_000_000_000
 """Corpora are kept in memory whole [B]."""
-SEPARATOR = b"\x00"
+ROWS = (*JSON_LINES, ".parquet")
+"""Endings of files whose rows are joined by zero bytes here."""
 NOT_SOURCE = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 """Folders of the standard library that are left out: tests, and what others installed."""
 
@@ -41,12 +43,16 @@ class Corpus:
     name: str
     """What it is, for people."""
     train: Bytes
-    """(n,) uint8."""
+    """(n,) uint8, or uint32 where they are tokens."""
     held_out: Bytes
-    """(m,) uint8."""
+    """(m,) of the same."""
     num_files: int
     skipped: tuple[str, ...]
     """Files left out because they are binary or empty."""
+    vocab_size: int = VOCAB_SIZE
+    """Symbols: those of a byte, or of a tokenizer."""
+    bytes_per_token: float = 1.0
+    """Of the held-out text: what makes losses of tokens comparable."""
 
     @property
     def digest(self) -> str:
@@ -66,12 +72,16 @@ def standard_library() -> Corpus:
     return _join(f"Python {version} standard library", folder, paths)
 
 
-def read_corpus(path: Path | None) -> Corpus:
+def read_corpus(path: Path | None, tokenizer: Path | None = None) -> Corpus:
     """The text of a file, of every file in a folder (hidden ones left out), or of the standard library.
+
+    JSON lines and Parquet files give the texts of their rows. With a ``tokenizer.json`` text becomes tokens.
 
     Raises:
         UsageError: nothing is there, it cannot be read, it is binary, or too short or too long to train on.
     """
+    if tokenizer is not None:
+        return tokenised(read_corpus(path), tokenizer)
     if path is None:
         return standard_library()
     if path.is_file():
@@ -88,6 +98,22 @@ def read_corpus(path: Path | None) -> Corpus:
     )
 
 
+def tokenised(corpus: Corpus, tokenizer: Path) -> Corpus:
+    """The corpus as tokens.
+
+    Raises:
+        UsageError: the file is no tokenizer.
+    """
+    loaded = load_tokenizer(tokenizer)
+    train, held_out = (
+        tokens_of(loaded, part.astype(np.uint8).tobytes()) for part in (corpus.train, corpus.held_out)
+    )
+    return replace(
+        corpus, name=f"{corpus.name}, {tokenizer.name}", train=train, held_out=held_out,
+        vocab_size=loaded.get_vocab_size(), bytes_per_token=len(corpus.held_out) / max(len(held_out), 1),
+    )  # fmt: skip
+
+
 def _join(name: str, folder: Path, paths: Iterable[Path]) -> Corpus:
     texts: dict[str, bytes] = {}
     skipped = []
@@ -95,12 +121,12 @@ def _join(name: str, folder: Path, paths: Iterable[Path]) -> Corpus:
     for path in sorted(paths, key=lambda p: p.relative_to(folder).as_posix()):
         key = path.relative_to(folder).as_posix()
         try:
-            text = path.read_bytes()
+            text = text_of(path)
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be read", error.strerror or str(error), "mend its permissions or move it away"
             ) from error
-        if not text or SEPARATOR in text[:SNIFFED]:
+        if not text or (path.suffix not in ROWS and SEPARATOR in text[:SNIFFED]):
             skipped.append(key)
             continue
         total += len(text)

@@ -109,6 +109,7 @@ def training_of(
     minutes: float | None = None,
     learning_rate: float | None = None,
     precision: Precision | None = None,
+    vocab_size: int = VOCAB_SIZE,
     seed: int = 0,
 ) -> Training:
     """The run that ``design`` asks for.
@@ -119,6 +120,7 @@ def training_of(
         minutes: time in place of steps.
         learning_rate: peak in place of the recipe's.
         precision: number format in place of the design's.
+        vocab_size: symbols of the corpus.
         seed: of the weights and of the order of the text.
 
     Raises:
@@ -130,10 +132,13 @@ def training_of(
             "only a step was estimated",
             "give estimate a number of tokens: --tokens 10M",
         )
-    if int(design.shape.vocab_size) != VOCAB_SIZE:
+    if int(design.shape.vocab_size) < vocab_size or (vocab_size == VOCAB_SIZE) != (
+        design.shape.vocab_size == VOCAB_SIZE
+    ):
         raise UsageError(
-            f"the vocabulary (={design.shape.vocab_size}) is not {VOCAB_SIZE}",
-            "the laboratory trains on bytes", f"design it with --vocab {VOCAB_SIZE}",
+            f"the vocabulary (={design.shape.vocab_size}) is not {vocab_size}",
+            "the text is bytes" if vocab_size == VOCAB_SIZE else "the tokenizer has so many symbols",
+            f"design it with --vocab {vocab_size}" + ("" if vocab_size != VOCAB_SIZE else ", or give its --tokenizer"),
         )  # fmt: skip
     recipe, plan = design.recipe, design.plan
     batch = design.run.global_batch_sequences
@@ -239,7 +244,7 @@ class _Run:
         self._losses: list[float] = []
         self._times: list[float] = []
         self.before = self.own = 0.0
-        self.clock = clock_of(device)
+        self.clock, self.bytes_per_token = clock_of(device), corpus.bytes_per_token
         self.checkpoint, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
         if self.checkpoint.exists():
             self._restore(resume)
@@ -300,7 +305,8 @@ class _Run:
         outcome = Outcome(
             steps=self.state.step, tokens=self.state.step * t.setup.batch_tokens, seconds=seconds, own_seconds=self.own,
             step_time_s=statistics.median(line["step_time_s"] for line in self.lines),
-            train_loss=self.lines[-1]["loss"], held_out_loss=loss, bits_per_byte=loss / math.log(2.0),
+            train_loss=self.lines[-1]["loss"], held_out_loss=loss,
+            bits_per_byte=loss / math.log(2.0) / self.bytes_per_token,
             predicted_step_time_s=t.predicted_step.value if t.predicted_step else None,
             predicted_loss=t.predicted_loss.value if t.predicted_loss else None,
         )  # fmt: skip

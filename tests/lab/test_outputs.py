@@ -1,0 +1,174 @@
+"""What a run leaves for others: checkpoints for transformers, logs for services, the board; and what it reads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from shapewright.architecture.shape import Block, DeltaNet, DenseFFN, Norm, SelfAttention, Shape  # noqa: E402
+from shapewright.errors import DocumentError, NotCoveredError, UnknownNameError, UsageError  # noqa: E402
+from shapewright.lab.board import Board  # noqa: E402
+from shapewright.lab.corpus import read_corpus  # noqa: E402
+from shapewright.lab.export import config_of, write_checkpoint  # noqa: E402
+from shapewright.lab.loggers import logger  # noqa: E402
+from shapewright.lab.nets import Net, initialise  # noqa: E402
+from shapewright.lab.state import save_checkpoint  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+ATTENTION = SelfAttention(heads=4, kv_heads=2, head_dim=8)
+
+
+def shape(mixer=ATTENTION, **block):
+    return Shape(name="small", vocab_size=256, hidden_size=32, context_length=64, tied_embeddings=True,
+                 blocks=(Block(mixer=mixer, channel=DenseFFN(ffn_size=88), count=2, **block),))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chosen", "family"),
+    [
+        (shape(), "llama"),
+        (shape(replace(ATTENTION, qk_norm="head")), "qwen3"),
+        (shape(replace(ATTENTION, qkv_bias=True)), "qwen2"),
+        (shape(replace(ATTENTION, qk_norm="full"), norm_placement="output"), "olmo2"),
+    ],
+)
+def test_transformers_loads_the_checkpoint_and_says_the_same(chosen, family, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    net = Net(chosen)
+    initialise(net, std=0.2, output_std=0.1, seed=0)
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run" / "checkpoint.pt", {"net": net.state_dict()})
+    write_checkpoint(chosen, tmp_path / "run", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == family
+    theirs, found = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    assert not found["missing_keys"]
+    assert not found["unexpected_keys"]
+    tokens = torch.randint(256, (2, 48))
+    with torch.no_grad():
+        assert torch.allclose(net(tokens), theirs.eval()(tokens).logits, atol=1e-4)
+
+
+def test_a_shape_without_a_family_is_refused_before_it_trains():
+    with pytest.raises(NotCoveredError):
+        config_of(shape(DeltaNet(key_heads=2, value_heads=2, key_dim=8, value_dim=8)))
+    biased = SelfAttention(heads=4, kv_heads=4, head_dim=8, rotary_fraction=0.0, qkv_bias=True, out_bias=True)
+    plain = Shape(
+        name="gpt2", vocab_size=256, hidden_size=32, learned_positions=64, tied_embeddings=True,
+        final_norm=Norm(kind="layernorm", bias=True),
+        blocks=(Block(mixer=biased, channel=DenseFFN(ffn_size=128, gated=False, bias=True), count=2,
+                      norm=Norm(kind="layernorm", bias=True)),),
+    )  # fmt: skip
+    with pytest.raises(NotCoveredError, match="renamed for llama"):
+        config_of(plain)
+
+
+RECORD = SimpleNamespace(step=10, steps=100, loss=1.5, learning_rate=0.01, tokens=640, tokens_per_s=3200.0,
+                         step_time_s=0.02, predicted_step_time_s=None, elapsed_s=0.2)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_services_get_the_numbers_at_their_steps(name, monkeypatch, tmp_path):
+    told = []
+    fake = SimpleNamespace(init=lambda **k: told.append(k), log=lambda v, step: told.append((step, v)),
+                           finish=lambda: told.append("finished"))  # fmt: skip
+    monkeypatch.setitem(sys.modules, name, fake)
+    with logger(name, tmp_path, "64x2") as watch:
+        watch(RECORD)
+    assert told[0] == {"project": "shapewright-64x2"}
+    assert told[1][0] == 10
+    assert told[1][1]["loss"] == 1.5
+    assert "predicted_step_time_s" not in told[1][1]
+    assert told[2] == "finished"
+
+
+def test_a_logger_that_is_not_there_is_said(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UsageError, match="wandb is not installed"), logger("wandb", tmp_path, "x"):
+        pass
+    with pytest.raises(UnknownNameError, match="trackio"), logger("tracko", tmp_path, "x"):
+        pass
+
+
+def test_the_board_shows_loss_speed_and_what_was_predicted():
+    from rich.console import Console
+
+    figure = SimpleNamespace(value=1.2)
+    training = SimpleNamespace(
+        setup=SimpleNamespace(shape=shape(), batch=2, seq_len=32), predicted_loss=figure, predicted_step=None
+    )
+    board = Board(training, peak=1e10)
+    console = Console(width=80, record=True)
+    for loss in (3.0, 2.0, 1.0):
+        panel = board.show(replace_record(loss=loss, predicted_step_time_s=0.025))
+    console.print(panel)
+    text = console.export_text()
+    assert "█▅▁" in text or "█▄▁" in text
+    assert "predicted at the end 1.2000" in text
+    assert "predicted 25.0 (-20%)" in text
+    mfu = board.step_flops / 0.02 / 1e10
+    assert f"MFU {mfu:.0%}" in text
+
+
+def replace_record(**changes):
+    return SimpleNamespace(**{**vars(RECORD), **changes})
+
+
+def test_rows_of_json_lines_and_parquet_are_text(tmp_path):
+    lines = [json.dumps({"id": i, "text": f"row {i} " * 20}) for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    corpus = read_corpus(tmp_path / "a.jsonl")
+    assert b"row 3 row 3" in corpus.train.tobytes()
+    assert b'"text"' not in corpus.train.tobytes()
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    table = arrow.table({"n": [1] * 40, "content": [f"row {i} " * 20 for i in range(40)]})
+    parquet.write_table(table, tmp_path / "b.parquet")
+    same = read_corpus(tmp_path / "b.parquet")
+    assert same.train.tobytes() == corpus.train.tobytes()
+    (tmp_path / "c.jsonl").write_text('{"a": "x", "b": "y"}\n')
+    with pytest.raises(DocumentError, match="no field 'text'"):
+        read_corpus(tmp_path / "c.jsonl")
+    (tmp_path / "d.jsonl").write_text("{broken\n")
+    with pytest.raises(DocumentError, match="line 1 is no JSON"):
+        read_corpus(tmp_path / "d.jsonl")
+    (tmp_path / "e.parquet").write_bytes(b"nothing")
+    with pytest.raises(DocumentError, match="no Parquet"):
+        read_corpus(tmp_path / "e.parquet")
+
+
+def test_a_tokenizer_makes_tokens_whose_losses_stay_comparable(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    from tokenizers import models, pre_tokenizers, trainers
+
+    text = "the quick brown fox jumps over the lazy dog\n" * 200
+    (tmp_path / "text.txt").write_text(text)
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.train_from_iterator(
+        [text],
+        trainers.BpeTrainer(
+            vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        ),
+    )
+    made.save(str(tmp_path / "tokenizer.json"))
+    plain, corpus = (
+        read_corpus(tmp_path / "text.txt"),
+        read_corpus(tmp_path / "text.txt", tmp_path / "tokenizer.json"),
+    )
+    assert corpus.vocab_size == made.get_vocab_size()
+    assert corpus.train.max() < corpus.vocab_size
+    assert corpus.bytes_per_token == pytest.approx(len(plain.held_out) / len(corpus.held_out))
+    assert corpus.bytes_per_token > 2
+    assert corpus.digest != plain.digest
+    with pytest.raises(UsageError, match="is no tokenizer"):
+        read_corpus(tmp_path / "text.txt", tmp_path / "text.txt")
