@@ -38,6 +38,7 @@ def command(
     try:
         import uvicorn
 
+        from shapewright.cli import verbs
         from shapewright.studio.app import LOOPBACK, create_app
     except ImportError as error:
         raise UsageError(
@@ -58,7 +59,14 @@ def command(
             f"nothing can listen on {host}:{port}", str(error), "choose another --port, or --port 0 for any"
         ) from error
     names = LOOPBACK | {host.lower()} | {name.lower() for name in allow_host or ()}
-    app = create_app(ladders=ladders, hosts=names, workers=workers, timeout_s=timeout)
+    app = create_app(
+        ladders=ladders,
+        hosts=names,
+        workers=workers,
+        timeout_s=timeout,
+        verbs=verbs.askable(),
+        run_verb=verbs.answer,
+    )
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/"
     console = talk()

@@ -7,7 +7,7 @@ and nothing else, which a foreign page cannot send without asking first.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
 from typing import Any
@@ -19,12 +19,12 @@ from starlette.routing import Route
 from shapewright.errors import ShapewrightError
 from shapewright.studio import answers
 from shapewright.studio.guard import read_body
-from shapewright.studio.openapi import document
 from shapewright.studio.questions import (
     DesignQuestion,
     EstimateQuestion,
     LadderQuestion,
     LintQuestion,
+    Verb,
     read_question,
 )
 from shapewright.studio.service import Studio
@@ -161,9 +161,21 @@ async def schema(_: Request) -> Response:
     return JSONResponse(json_schema())
 
 
-async def openapi(_: Request) -> Response:
+async def openapi(request: Request) -> Response:
     """GET /api/openapi.json."""
-    return _json(json.dumps(document()))
+    return JSONResponse(request.app.state.openapi)
+
+
+def verb_route(verb: Verb, run: Callable[[str, dict[str, Any]], Any]) -> Route:
+    """POST /api/{verb}: a verb that the studio passes on."""
+
+    @_verb
+    async def passed_on(request: Request) -> Response:
+        question = read_question(verb.question, await _body(request))
+        given = question.model_dump(exclude_unset=True)
+        return JSONResponse(await studio_of(request).pass_on(run, verb.name, given))
+
+    return Route(f"/api/{verb.name}", passed_on, methods=["POST"], name=f"verb-{verb.name}")
 
 
 @_verb

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -18,6 +19,8 @@ from starlette.routing import Route
 from shapewright.studio import answers, api, pages
 from shapewright.studio.guard import Guard
 from shapewright.studio.ladders import COMMAND, Ladders
+from shapewright.studio.openapi import document
+from shapewright.studio.questions import Verb
 from shapewright.studio.service import Studio
 from shapewright.studio.workers import Workers
 
@@ -43,6 +46,8 @@ def create_app(
     workers: int | None = None,
     timeout_s: float = 20.0,
     command: Sequence[str] = COMMAND,
+    verbs: Sequence[Verb] = (),
+    run_verb: Callable[[str, dict[str, Any]], Any] | None = None,
 ) -> Starlette:
     """The studio as an ASGI application.
 
@@ -52,6 +57,8 @@ def create_app(
         workers: processes that answer; by default one per core, at least two.
         timeout_s: the longest that one answer may take [s].
         command: what runs a verb of the command line in a process of its own.
+        verbs: further verbs to pass on, each at an address of its own.
+        run_verb: answers one of them by its name and options; a worker calls it.
     """
     token = secrets.token_urlsafe(24)
 
@@ -63,6 +70,7 @@ def create_app(
             Ladders(ladders.absolute(), command),
         )
         app.state.studio, app.state.token = studio, token
+        app.state.openapi = document(verbs)
         try:
             yield
         finally:
@@ -70,7 +78,12 @@ def create_app(
             studio.workers.close()
 
     return Starlette(
-        routes=[*api.ROUTES, *pages.ROUTES, Route("/static/{name}", _static)],
+        routes=[
+            *api.ROUTES,
+            *(api.verb_route(verb, run_verb) for verb in verbs if run_verb is not None),
+            *pages.ROUTES,
+            Route("/static/{name}", _static),
+        ],
         middleware=[Middleware(Guard, hosts=frozenset(hosts), token=token)],
         lifespan=life,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import shapewright
@@ -12,6 +12,7 @@ from shapewright.studio.questions import (
     EstimateQuestion,
     LadderQuestion,
     LintQuestion,
+    Verb,
     adapter,
 )
 
@@ -37,9 +38,8 @@ _PROBLEM = {
 }  # fmt: skip
 
 
-@cache
-def document() -> dict[str, Any]:
-    """The description of the interface."""
+def document(verbs: Sequence[Verb] = ()) -> dict[str, Any]:
+    """The description of the interface, with the verbs that are passed on."""
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
     for kind in (DesignQuestion, EstimateQuestion, LintQuestion, LadderQuestion):
         schemas |= _named(kind.__name__, adapter(kind).json_schema(ref_template=_REF))
@@ -76,6 +76,9 @@ def document() -> dict[str, Any]:
             },
         },
     }  # fmt: skip
+    for verb in verbs:
+        schemas |= _named(verb.question.__name__, adapter(verb.question).json_schema(ref_template=_REF))
+        paths[f"/api/{verb.name}"] = _post(verb.summary, verb.question.__name__, anything)
     return {
         "openapi": "3.1.0",
         "info": {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shapewright.errors import DocumentError, UsageError
 from shapewright.search.budget import Budget
@@ -142,6 +142,16 @@ class LadderQuestion:
 
     minutes: Annotated[float, Field(gt=0, le=1440, allow_inf_nan=False)] = 30.0
     """Time for the whole ladder on an idle machine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verb:
+    """A verb of the command line that the studio passes on."""
+
+    name: str
+    summary: str
+    question: type[BaseModel]
+    """Its options, as the command line reads them, without those that name files."""
 
 
 @cache

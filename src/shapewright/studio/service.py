@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from shapewright.architecture.shape import Shape
@@ -85,6 +86,11 @@ class Studio:
             (answers.lint_shape, repr(design.shape), _key(question)),
             lambda: self.workers.run(answers.lint_shape, design.shape, question, long=False),
         )
+
+    async def pass_on(self, run: Any, name: str, given: dict[str, Any]) -> Any:
+        """The answer of a verb of the command line."""
+        key = (run, name, json.dumps(given, sort_keys=True))
+        return await self._answers.get(key, lambda: self.workers.run(run, name, given, long=True))
 
     async def open(self, kind: str, body: bytes) -> str:
         """Read an uploaded document in a worker and keep it; returns its digest."""

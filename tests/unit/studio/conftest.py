@@ -11,6 +11,7 @@ pytest.importorskip("starlette", reason="needs starlette")
 
 from starlette.testclient import TestClient
 
+from shapewright.cli.verbs import answer, askable
 from shapewright.studio.app import create_app
 
 
@@ -18,5 +19,6 @@ from shapewright.studio.app import create_app
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a running studio that speaks as a script does: no origin, no token."""
     folder: Path = tmp_path_factory.mktemp("ladders")
-    with TestClient(create_app(ladders=folder, workers=2), base_url="http://127.0.0.1") as found:
+    app = create_app(ladders=folder, workers=2, verbs=askable(), run_verb=answer)
+    with TestClient(app, base_url="http://127.0.0.1") as found:
         yield found

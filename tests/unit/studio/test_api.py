@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
 import pytest
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 import shapewright as sw
+from shapewright.cli.main import app
+from shapewright.cli.verbs import askable
 from shapewright.designs.document import adapter, json_schema
 from shapewright.studio.openapi import document
 
@@ -92,12 +96,40 @@ def test_a_wrong_question_gets_one_clear_problem(
 def test_every_route_is_described(client: TestClient) -> None:
     from shapewright.studio.api import ROUTES
 
-    described = {
-        (path, method.upper()) for path, item in document()["paths"].items() for method in item if method != "parameters"
-    }  # fmt: skip
-    served = {
-        (route.path, method) for route in ROUTES for method in (route.methods or ()) if method != "HEAD"
-    }
+    whole = document(askable())
+    described = {(path, method.upper()) for path, item in whole["paths"].items() for method in item}
+    served = {(r.path, method) for r in ROUTES for method in (r.methods or ()) if method != "HEAD"}
+    served |= {(f"/api/{verb.name}", "POST") for verb in askable()}
     assert served - described == {("/api/openapi.json", "GET")}
     assert described <= served
-    assert client.get("/api/openapi.json").json() == document()
+    assert client.get("/api/openapi.json").json() == json.loads(json.dumps(whole))
+
+
+def test_a_verb_is_passed_on(client: TestClient) -> None:
+    question = {"architectures": ["transformer", "lstm"], "devices": "1..64", "beta": "50GB/s"}
+    passed = client.post("/api/scale", json=question)
+    assert passed.status_code == 200, passed.text
+    words = ["scale", "transformer", "lstm", "--devices", "1..64", "--beta", "50GB/s", "--json"]
+    assert passed.json() == json.loads(CliRunner().invoke(app, words).stdout)
+
+
+@pytest.mark.parametrize(
+    ("question", "named"),
+    [
+        ({}, "architectures"),
+        ({"architectures": []}, "architectures"),
+        ({"architectures": ["transformr"]}, "transformer"),
+        ({"architectures": ["/etc/passwd"]}, "pattern"),
+        ({"architectures": ["config.json"]}, "pattern"),
+        ({"architectures": ["../secret"]}, "pattern"),
+        ({"architectures": ["transformer"], "report": "page.html"}, "report"),
+        ({"architectures": ["transformer"], "on": "my.toml"}, "pattern"),
+        ({"architectures": ["transformer"], "every": 0}, "every"),
+    ],
+)
+def test_a_verb_that_is_passed_on_names_no_file(
+    client: TestClient, question: dict[str, Any], named: str
+) -> None:
+    response = client.post("/api/scale", json=question)
+    assert response.status_code == 422, response.text
+    assert named in response.text

@@ -9,21 +9,22 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 import shapewright as sw
+from shapewright.cli.verbs import askable
 from shapewright.studio.openapi import document
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
 
-SCHEMA = schemathesis.openapi.from_dict({**document(), "servers": [{"url": "http://127.0.0.1"}]})
+SCHEMA = schemathesis.openapi.from_dict({**document(askable()), "servers": [{"url": "http://127.0.0.1"}]})
 SMALL = SCHEMA.exclude(path_regex="^/api/(explain|export|report)").exclude(path="/api/ladders", method="POST")
 
 
 @SMALL.parametrize()
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 def test_no_request_meets_a_bug(case: Any, client: TestClient) -> None:
     request = case.as_transport_kwargs(base_url="http://127.0.0.1")
     request["content"] = request.pop("data", None)
