@@ -145,7 +145,7 @@ async def lint(request: Request) -> Response:
     state, studio = _state(request), studio_of(request)
     design = await studio.show(state)
     try:
-        report = await studio.lint_shown(state, design)
+        report = await studio.lint_shown(design)
     except ProblemError as error:
         return HTMLResponse(_render("tiles.html", tiles=view.tiles(design, []), problem=error.problem))
     return HTMLResponse(

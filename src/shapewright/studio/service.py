@@ -74,12 +74,12 @@ class Studio:
         job = answers.design if isinstance(question, DesignQuestion) else answers.estimate
         return state.config is None and self._answers.known((job, _key(question)))
 
-    async def lint_shown(self, state: State, design: Design) -> dict[str, Any]:
-        """The findings about the shape of the design that a state shows, under its plan."""
+    async def lint_shown(self, design: Design) -> dict[str, Any]:
+        """The findings about the shape of a design on its own hardware, under its plan."""
         plan = design.plan
         question = LintQuestion(
-            on=state.accelerator, seq_len=design.run.sequence_length, precision=design.run.precision,
-            settings=state.setting, tp=int(plan.tp), pp=int(plan.pp), vpp=int(plan.vpp),
+            on=design.request.hardware, seq_len=design.run.sequence_length, precision=design.run.precision,
+            settings=design.request.settings, tp=int(plan.tp), pp=int(plan.pp), vpp=int(plan.vpp),
             micro_batch=int(plan.micro_batch),
         )  # fmt: skip
         return await self._answers.get(

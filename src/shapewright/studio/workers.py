@@ -112,6 +112,7 @@ class Worker:
 
     def __init__(self, prepare: Callable[[], Any] | None) -> None:
         self._prepare = prepare
+        self._closed = False
         self._start()
 
     def _start(self) -> None:
@@ -136,8 +137,7 @@ class Worker:
                 self._ready = True
             self._pipe.send((job, arguments))
             if not self._pipe.poll(timeout_s):
-                self.stop()
-                self._start()
+                self._replace()
                 raise ProblemError(
                     Problem(
                         exit_code=2, what=f"no answer within {timeout_s:g} s", slow=True,
@@ -147,8 +147,7 @@ class Worker:
                 )  # fmt: skip
             fine, answer = self._pipe.recv()
         except (EOFError, OSError) as error:
-            self.stop()
-            self._start()
+            self._replace()
             raise ProblemError(
                 Problem(
                     exit_code=2, what="the process that was to answer ended", slow=True,
@@ -159,11 +158,19 @@ class Worker:
             raise ProblemError(answer)
         return answer
 
-    def stop(self) -> None:
-        """End the process."""
+    def close(self) -> None:
+        """End the process for good."""
+        self._closed = True
+        self._process.kill()
+        self._process.join()
+
+    def _replace(self) -> None:
+        """End the process and start another, unless the studio has ended."""
         self._process.kill()
         self._process.join()
         self._pipe.close()
+        if not self._closed:
+            self._start()
 
 
 class Workers:
@@ -210,5 +217,5 @@ class Workers:
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers:
-            worker.stop()
+            worker.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
