@@ -21,7 +21,8 @@ for job in [*tuning_jobs(), *rung_jobs(2, 20, None)]:
         row = {
             "name": job.name, "role": job.role, "params": size_of(job.layout), "embedding_params": 256 * job.layout[0],
             "tokens": tokens, "loss": 1.2 + 40.0 / tokens**0.3, "width": job.layout[0], "depth": job.layout[1],
-            "lr": 0.01, "batch_tokens": 1024, "steps": 100, "seed": 0, "seconds": 0.5,
+            "lr": 0.01, "batch_tokens": 1024, "steps": 100, "seed": 0, "seconds": 0.5, "arm": job.arm,
+            "flops": 6.0 * size_of(job.layout) * tokens,
         }  # fmt: skip
         assert set(row) == set(COLUMNS)
         (folder / "runs" / f"{job.name}_{ratio:g}.json").write_text(json.dumps(row))

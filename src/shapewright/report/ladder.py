@@ -14,7 +14,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
     """Runs of the rungs and of the other shapes; None before the first of them is finished.
 
     Args:
-        rows: finished runs with ``role``, ``name``, ``params``, ``tokens``, ``loss``, ``width``, ``depth``.
+        rows: finished runs with ``role``, ``arm``, ``params``, ``tokens``, ``loss``, ``width``, ``depth``.
     """
     shown = [
         {
@@ -23,6 +23,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
             "tokens": row["tokens"],
             "loss": row["loss"],
             "role": row["role"],
+            "arm": row["arm"],
             "loss_text": f"{row['loss']:.4f} nat/byte",
             "tokens_text": format_count(row["tokens"]),
             "params_text": format_count(row["params"]),
@@ -46,7 +47,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
             {
                 "data": {"values": rungs},
                 "mark": {"type": "line", "strokeWidth": 1.5},
-                "encoding": {"x": x, "y": y, "color": colour},
+                "encoding": {"x": x, "y": y, "color": colour, "detail": {"field": "arm"}},
             },
             {
                 "data": {"values": shown},
@@ -57,8 +58,8 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
                     "color": colour,
                     "shape": {"field": "role", "type": "nominal", "legend": None,
                               "scale": {"domain": ["rung", "shape", "tune"], "range": ["circle", "square", "cross"]}},
-                    "tooltip": tooltip(size="shape", params_text="parameters", tokens_text="bytes", loss_text="loss",
-                                       role="role"),
+                    "tooltip": tooltip(size="shape", arm="arm", params_text="parameters", tokens_text="bytes",
+                                       loss_text="loss", role="role"),
                 },
             },
         ],

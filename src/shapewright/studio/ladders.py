@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from shapewright.errors import MeasurementError, NotCoveredError, ShapewrightError, UnknownNameError
+from shapewright.lab.comparison import arm_jobs, sweep_jobs
 from shapewright.lab.ladder import finished, load_plan
 from shapewright.lab.rungs import rung_jobs, size_of, tuning_jobs
 
@@ -81,7 +82,10 @@ class Ladders:
                 name=name, running=running, minutes=0.0, sizes=(), expected_runs=0, rows=(),
                 last_words="" if running else self._last_words(folder),
             )  # fmt: skip
-        jobs = [*tuning_jobs(), *rung_jobs(plan.top, plan.top_ratio, None)]
+        if plan.arms:
+            jobs = [*sweep_jobs(plan.arms), *arm_jobs(plan.arms, plan.top + 1, plan.seeds, None)]
+        else:
+            jobs = [*tuning_jobs(), *rung_jobs(plan.top, plan.top_ratio, None)]
         sizes = sorted({size_of(job.layout) for job in jobs if job.role == "rung"})
         return LadderView(
             name=name,
