@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapewright.cost import fourier, recurrence
 from shapewright.cost.attention import BACKWARD, query_pairs
 from shapewright.cost.bandwidth import pointwise_time
-from shapewright.cost.choice import attention_fits, fit_of, most_measured, scan_fits
+from shapewright.cost.choice import attention_fits, base_of, fit_of, most_measured, scan_fits
 from shapewright.cost.collective import (
     FITTED_AS,
     KINDS,
@@ -59,6 +59,8 @@ ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE, "declared":
 """Kinds of mixers whose physics has no calibration of its own per accelerator."""
 STEP_TOKENS = 16
 """Up to this many tokens per sequence the state is read and written once (decode); more is a chunked scan."""
+CORRECTED = frozenset({"matmul", "attention", "attention_decode", "gdn", "kda", "mamba2", "moe"})
+"""Families whose prices the level ``residual`` corrects."""
 NARROW = frozenset({"fp8", "fp8_block", "nvfp4", "int8"})
 """Formats of a cache that is narrower than what is multiplied."""
 USUAL_HEAD_DIM = 128.0
@@ -315,7 +317,7 @@ class CostModel:
             NotCoveredError: the family is not calibrated here.
         """
         fit = self._physics(family, number_format)
-        found = self.residual(fit)
+        found = self.residual(fit) if base_of(fit) in CORRECTED else None
         if found is None:
             return fit
         return replace(

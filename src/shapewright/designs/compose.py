@@ -307,7 +307,7 @@ def _trust(priced: PricedPlan, workload: Workload, law: Law | None) -> tuple[Tru
         fit = workload.model.evidence(family, number_format)
         how = (
             f"median error {fit.median_error:.1%}, 90th percentile {fit.p90_error:.1%} on "
-            f"{fit.num_held_out:,} rows not fitted on"
+            f"{fit.num_held_out:,} rows {'each left out in turn' if fit.kind == 'measured' else 'not fitted on'}"
             if fit.num_held_out
             else "not checked on held-out rows"
         )

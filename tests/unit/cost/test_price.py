@@ -233,6 +233,8 @@ def test_the_measured_level_corrects_where_kernels_were_measured(h100: CostModel
     assert measured.evidence("matmul", "bf16").kind == "measured"
     assert measured.evidence("matmul", "bf16").ranges["m"] == h100.fit("matmul", "bf16").ranges["m"]
     assert measured.evidence("attention", "bf16").kind == "fitted"
+    # Streams and collectives are priced by physics alone at either level.
+    assert measured.evidence("memory", "bytes").kind == "fitted"
     assert read == ["matmul", "attention"]
     assert h100.evidence("matmul", "bf16").kind == "fitted"
 
