@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shapewright.architecture.shape import ExpertsFFN, Shape
+from shapewright.cost.interval import WIDENING as KERNEL_WIDENING
 from shapewright.designs.breakdown import PricedPlan, family_shares
 from shapewright.evidence import Figure, Kind
 from shapewright.plan.framework import regime
@@ -20,6 +21,17 @@ moved 6 % between framework releases, and planners calibrated on kernels miss mu
 
 MEMORY_SPREAD = 0.12
 """Half width of the 90 % interval of the peak memory, in ln bytes. Kind: assumed (allocator, workspaces, buffers)."""
+
+
+WIDENING = float(np.log1p(KERNEL_WIDENING))
+"""How much wider, in ln time, the interval of a step becomes per doubling outside the widths that its spread was read off
+(kind: assumed, the rate of kernels)."""
+
+
+def _doublings_outside(ends: tuple[float, float] | None, width: float) -> float:
+    if ends is None:
+        return 0.0
+    return max(float(np.log2(ends[0] / width)), float(np.log2(width / ends[1])), 0.0)
 
 
 def step_figure(priced: PricedPlan, workload: Workload) -> Figure:
@@ -43,6 +55,7 @@ def step_figure(priced: PricedPlan, workload: Workload) -> Figure:
         nodes=cluster.num_devices / inner,
     )
     composition = framework.spreads.get(here, framework.spread) or COMPOSITION_SPREAD
+    composition += WIDENING * _doublings_outside(framework.widths.get(here), float(priced.shape.hidden_size))
     if cluster.accelerator.name in framework.hardware:
         low = high = 0.0
     kind, source = _kernel_evidence(workload)

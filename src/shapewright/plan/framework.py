@@ -69,6 +69,8 @@ class Framework:
     holds the kernels' own errors too; elsewhere their interval is joined to it."""
     spreads: Mapping[str, float] = field(default_factory=dict, hash=False)
     """The same by :func:`regime`, where enough runs tell."""
+    widths: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+    """Least and largest model width of the runs behind each regime's spread; outside it widens."""
     hardware: tuple[str, ...] = ()
     """Accelerators of the runs that it was fitted on."""
     kind: Kind = "assumed"
@@ -100,6 +102,7 @@ def frameworks() -> dict[str, Framework]:
         if path.name.endswith(".toml"):
             written = tomllib.loads(path.read_text())
             written["hardware"] = tuple(written["hardware"])
+            written["widths"] = {name: tuple(ends) for name, ends in written.get("widths", {}).items()}
             framework = Framework(**written)
             found[framework.name] = framework
     return found
@@ -146,7 +149,7 @@ def to_toml(framework: Framework) -> str:
     for f in fields(framework):
         value = getattr(framework, f.name)
         if isinstance(value, Mapping):
-            inside = ", ".join(f'"{key}" = {number:.6g}' for key, number in value.items())
+            inside = ", ".join(f'"{key}" = {_toml(item)}' for key, item in value.items())
             rows.append(f"{f.name} = {{ {inside} }}")
         elif isinstance(value, tuple):
             rows.append(f"{f.name} = [" + ", ".join(f'"{name}"' for name in value) + "]")
@@ -155,3 +158,7 @@ def to_toml(framework: Framework) -> str:
         else:
             rows.append(f"{f.name} = {value:.6g}" if isinstance(value, float) else f"{f.name} = {value}")
     return "\n".join(rows) + "\n"
+
+
+def _toml(item: float | tuple[float, float]) -> str:
+    return f"[{item[0]:g}, {item[1]:g}]" if isinstance(item, tuple) else f"{item:.6g}"
