@@ -57,24 +57,21 @@ def enumerate_plans(
                         for shard, replicate, sharding in _data_parallel(
                             dp, inner // min(tp * cp, inner), fixed, pp
                         ):
-                            for micro_batch in choices("micro_batch", list(micro_batches)):
-                                for recompute in choices("recompute", [0, 1, 2]):
-                                    rows.append(
-                                        (
-                                            tp,
-                                            pp,
-                                            vpp,
-                                            cp,
-                                            ep,
-                                            fixed.get("etp", 1),
-                                            shard,
-                                            replicate,
-                                            micro_batch,
-                                            recompute,
-                                            sharding,
-                                        )
-                                    )
-    table = np.array(rows, dtype=np.int64).reshape(-1, len(LAID_OUT)).T
+                            rows.append(
+                                (tp, pp, vpp, cp, ep, fixed.get("etp", 1), shard, replicate, sharding)
+                            )
+    # Micro-batches and recompute go with every split.
+    inner_choices = np.array(
+        [
+            (micro_batch, recompute)
+            for micro_batch in choices("micro_batch", list(micro_batches))
+            for recompute in choices("recompute", [0, 1, 2])
+        ],
+        dtype=np.int64,
+    )
+    outer = np.repeat(np.array(rows, dtype=np.int64).reshape(-1, 9), len(inner_choices), axis=0).T
+    micro, level = np.tile(inner_choices, (len(rows), 1)).T
+    table = (*outer[:8], micro, level, outer[8])
     return Plan(
         **dict(zip(LAID_OUT, table, strict=True)), **{name: fixed[name] for name in MODES if name in fixed}
     )
