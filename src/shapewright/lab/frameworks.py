@@ -75,7 +75,7 @@ ONLY = {
 generation but the trainers of 2023 calls kernels written for the device."""
 MAX_ROWS = 120
 """Rows of one generation that are fitted on at most: one source of a thousand rows should not take an hour."""
-STEPS, FOLD_STEPS = 12, 4
+STEPS, FOLD_STEPS = 10, 2
 """Steps of a fit at most; the folds start where the whole fit ended."""
 FOLDS = 4
 COVERAGE = 0.9

@@ -97,7 +97,15 @@ class Context:
     frozen: bool
 
     def full(self, value: Any) -> Array:
-        return np.broadcast_to(np.asarray(value, float), self.grid)
+        array = np.asarray(value, float)
+        if array.shape == self.grid:
+            return array
+        # One pair: a new array is quicker than a view.
+        return (
+            np.full(self.grid, array.item())
+            if array.size == np.prod(self.grid)
+            else np.broadcast_to(array, self.grid)
+        )
 
 
 def weighted(item: OperatorCost, weight: Array) -> OperatorCost:

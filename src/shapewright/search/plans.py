@@ -21,7 +21,7 @@ from shapewright.plan.joules import step_joules
 from shapewright.plan.pairs import Workload, price_local, steps_of_pairs
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads, valid_for
-from shapewright.plan.table import enumerate_plans
+from shapewright.plan.table import divisors, enumerate_plans
 from shapewright.plan.training import stage_layers
 from shapewright.search.lattice import single
 
@@ -81,11 +81,20 @@ def search_plans(
     table = enumerate_plans(
         workload.cluster, seq_len=workload.seq_len, experts=experts, fixed=dict(fixed or {})
     )
+    if not len(table):
+        said = ", ".join(f"{name} = {value}" for name, value in (fixed or {}).items())
+        raise InfeasibleError(
+            f"no plan of {workload.cluster.num_devices} devices satisfies {said}",
+            "the product of the axes must equal the number of devices",
+            f"try: axes of {', '.join(map(str, divisors(workload.cluster.num_devices)[:8]))}",
+        )
     kept, rejected = _valid(table, shape, global_batch)
     if not kept.size:
         raise InfeasibleError(
             f"none of {len(table):,} plans can split {shape.name} over {workload.cluster.num_devices} devices",
-            "; ".join(f"{count:,} {rule}" for rule, count in sorted(rejected.items(), key=lambda x: -x[1])),
+            "; ".join(
+                f"{count:,} {rule}" for rule, count in sorted(rejected.items(), key=lambda x: -x[1]) if count
+            ),
             "free an axis, or change --batch",
             rejected,
         )
