@@ -11,13 +11,14 @@ from shapewright.hardware.catalog import parse_cluster
 from shapewright.outlook.costs import Shares, dollar_shares, power_shares
 from shapewright.outlook.crossing import contest
 from shapewright.outlook.hypothetical import hypothetical
-from shapewright.outlook.outcome import best_design, elasticities
+from shapewright.outlook.outcome import best_design, elasticities, search
 from shapewright.outlook.scenarios import scenarios
 from shapewright.outlook.wanted import wanted
 from shapewright.outlook.whatif import whatif
 from shapewright.report.view import html_view
 from shapewright.report.whatif_view import whatif_view
 from shapewright.search.budget import Budget
+from shapewright.search.families import PATTERNS
 from shapewright.search.joint import Options
 
 MONTH = Budget(kind="time", value=30 * 86400.0)
@@ -88,14 +89,22 @@ def test_better_hardware_never_gives_a_worse_best_design():
         assert better.loss <= real.loss + 1e-6, setting
 
 
+@pytest.mark.parametrize("setting", ["matrix_unit=3x", "matrix_unit=0.5x", "memory=0.5x"])
+def test_a_search_from_similar_hardware_finds_what_a_whole_one_finds(setting):
+    chip = hypothetical(CLUSTER, [setting])
+    near = search(hypothetical(CLUSTER, []), MONTH, FREE)
+    whole, quick = (best_design(chip, MONTH, FREE, near=each).loss for each in (None, near))
+    assert quick == pytest.approx(whole, rel=2e-4)
+
+
 def test_an_elasticity_is_the_slope_between_two_searches():
     chip = hypothetical(CLUSTER, [])
+    near = search(chip, MONTH, FREE)
     (found,) = elasticities(
         chip, MONTH, FREE, ["matrix_unit"], dollars=dollar_shares(CLUSTER), power=power_shares(CLUSTER)
     )
-    up, down = (
-        best_design(hypothetical(CLUSTER, [f"matrix_unit={f!r}x"]), MONTH, FREE).loss for f in (1.2, 1 / 1.2)
-    )
+    chips = [hypothetical(CLUSTER, [f"matrix_unit={factor!r}x"]) for factor in (1.2, 1 / 1.2)]
+    up, down = (best_design(each, MONTH, FREE, near=near).loss for each in chips)
     assert up is not None
     assert down is not None
     assert found.per_loss == pytest.approx(math.log(up / down) / (2 * math.log(1.2)), rel=1e-6)
@@ -135,12 +144,7 @@ def test_primitives_cross_where_contexts_grow():
     assert found.places[1].best != "dense"
     (crossing,) = found.crossings
     assert 2048 <= crossing.value <= 32768
-    assert {e.primitive for e in found.places[0].entries} == {
-        "attention",
-        "sliding window",
-        "gated DeltaNet",
-        "Mamba-2",
-    }
+    assert {e.primitive for e in found.places[0].entries} == set(PATTERNS)
 
 
 def test_a_sweep_keeps_impossible_chips_with_their_reason_and_scenarios_their_assumptions():
