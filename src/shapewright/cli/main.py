@@ -27,6 +27,7 @@ from shapewright.cli import (
     measure,
     models,
     plan,
+    portfolio,
     scale,
     schema,
     serve_plan,
@@ -62,6 +63,7 @@ app.command("measure")(measure.command)
 app.command("models")(models.command)
 app.command("scale")(scale.command)
 app.command("plan")(plan.command)
+app.command("portfolio")(portfolio.command)
 app.command("schema")(schema.command)
 app.command("serve-plan")(serve_plan.command)
 app.command("studio")(studio.command)
