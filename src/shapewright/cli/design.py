@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json_text, refuse_existing, talk, write_text
 from shapewright.errors import UsageError
+
+if TYPE_CHECKING:
+    from shapewright.search.serve import ServingLimits
 
 
 def command(
@@ -48,6 +51,18 @@ def command(
             help="dense, moe, hybrid, all, or one family, e.g. '64 experts'.", rich_help_panel="Shape"
         ),
     ] = "dense",
+    max_tpot: Annotated[
+        str | None,
+        typer.Option(
+            "--max-tpot", help="Longest time per token when served, e.g. 10ms.", rich_help_panel="Serving"
+        ),
+    ] = None,
+    max_token_price: Annotated[
+        float | None,
+        typer.Option(
+            "--max-token-price", help="USD per million tokens when served.", rich_help_panel="Serving"
+        ),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="Where candidates are priced: local or ray.", rich_help_panel=o.RUN)
     ] = "local",
@@ -135,6 +150,7 @@ def command(
             plan=plan,
             family=search,
             engine=engine,
+            serving=_limits(max_tpot, max_token_price),
             level=o.level_named(level),
         ),
         tuple(settings or ()),
@@ -163,3 +179,21 @@ def command(
 
 def _schema_path(output: Path | None) -> Path | None:
     return output.with_suffix(".schema.json") if output is not None else None
+
+
+def _limits(tpot: str | None, price: float | None) -> ServingLimits | None:
+    from shapewright.search.serve import ServingLimits
+    from shapewright.units import parse_quantity
+
+    if price is not None and not price > 0:
+        raise UsageError(
+            f"--max-token-price (={price:g}) must be positive", "a token costs something", "for example: 1.5"
+        )
+    if tpot is None and price is None:
+        return None
+    seconds = None if tpot is None else parse_quantity(tpot, "s", "--max-tpot")
+    if seconds is not None and not seconds > 0:
+        raise UsageError(
+            f"--max-tpot (={tpot}) must be positive", "a token takes time", "for example: --max-tpot 10ms"
+        )
+    return ServingLimits(tpot=seconds, dollars_per_million=price)

@@ -12,6 +12,7 @@ from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.designs.alternatives import candidates, loss_curve, reasons, rejected
 from shapewright.designs.compose import Context, compose, overrides
 from shapewright.designs.document import Assumption, Design, Rejected, Request
+from shapewright.designs.picks import elasticities, picks, tie_family
 from shapewright.designs.relief import reliefs
 from shapewright.designs.serving import Serve, choose_served
 from shapewright.errors import InfeasibleError
@@ -71,6 +72,9 @@ def make_design(
         rejected=rejected(ranking),
         num_candidates=ranking.num_pairs,
         loss_curve=loss_curve(ranking),
+        ties=tie_family(ranking),
+        picks=picks(ranking, budget, options.plan),
+        elasticities=elasticities(ranking, budget, options.plan),
         assumptions=(
             *overrides(settings),
             *_design_assumptions(ranking, options, budget),
@@ -245,6 +249,10 @@ def _constraints(options: Options) -> tuple[str, ...]:
     for name in ("seq_len", "vocab_size", "tied_embeddings", "precision", "framework", "law", "global_batch"):
         if getattr(options, name) is not None:
             rows.append(f"{name} = {getattr(options, name)}")
+    if options.serving is not None and options.serving.tpot is not None:
+        rows.append(f"at most {format_quantity(options.serving.tpot, 's')} per token when served")
+    if options.serving is not None and options.serving.dollars_per_million is not None:
+        rows.append(f"at most ${options.serving.dollars_per_million:g} per million tokens when served")
     if options.family != "dense":
         rows.append(f"search = {options.family}")
     if options.level != "physics":

@@ -18,12 +18,15 @@ from shapewright.designs.document import (
     Assumption,
     Candidate,
     Design,
+    Elasticity,
     LossPoint,
+    Pick,
     Prediction,
     Reason,
     Rejected,
     Request,
     Run,
+    TieFamily,
     Trust,
 )
 from shapewright.designs.energy import mean_power
@@ -63,6 +66,9 @@ class Context:
     rejected: tuple[Rejected, ...] = ()
     num_candidates: int = 1
     loss_curve: tuple[LossPoint, ...] = ()
+    ties: TieFamily | None = None
+    picks: tuple[Pick, ...] = ()
+    elasticities: tuple[Elasticity, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
 
 
@@ -188,6 +194,9 @@ def compose(
         loss_curve=context.loss_curve,
         trust=_trust(priced, workload, law if loss is not None else None),
         warnings=tuple(warnings),
+        ties=context.ties,
+        picks=context.picks,
+        elasticities=context.elasticities,
         pace=pace_of(priced),
     )
 

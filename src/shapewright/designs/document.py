@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from shapewright.architecture.shape import Shape
 from shapewright.errors import DocumentError
-from shapewright.evidence import Figure
+from shapewright.evidence import Figure, Kind
 from shapewright.plan.parallel import Plan
 from shapewright.plan.timeline import Pace
 from shapewright.scaling.recipe import Recipe
@@ -164,6 +164,50 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TieFamily:
+    """The candidates that the uncertainty cannot tell from the choice; ranges are (lowest, highest)."""
+
+    count: int
+    tie_width: float
+    """Differences of predicted loss below this are ties."""
+    families: tuple[str, ...]
+    width: tuple[int, int]
+    depth: tuple[int, int]
+    active_params: tuple[float, float]
+    tokens: tuple[float, float]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pick:
+    """The best member of the family in one respect."""
+
+    name: str
+    """For example ``cheapest`` or ``fastest to serve``."""
+    summary: str
+    plan: str
+    loss: float
+    text: str
+    """The figure that it was picked by, in words."""
+    kind: Kind
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Elasticity:
+    """What ten per cent more of one resource would buy."""
+
+    resource: str
+    loss_change: float | None
+    """Change of the lowest predicted loss; None where it could not be priced."""
+    tokens_change: float | None
+    """Relative change of the tokens that the choice reads [1]."""
+    summary: str | None
+    """The member of the family that would be chosen then."""
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
     """How many candidates fell to one rule."""
 
@@ -227,6 +271,12 @@ class Design:
     loss_curve: tuple[LossPoint, ...]
     trust: tuple[Trust, ...]
     warnings: tuple[str, ...] = ()
+    ties: TieFamily | None = None
+    """The family of the choice; None where nothing was searched."""
+    picks: tuple[Pick, ...] = ()
+    """The best members of the family, one per respect."""
+    elasticities: tuple[Elasticity, ...] = ()
+    """What ten per cent more of each resource would buy."""
     pace: Pace | None = None
     """What the step's timeline follows from; None in documents of earlier versions."""
 

@@ -106,11 +106,24 @@ def runners_up(design: Design) -> Markup:
         for index, c in enumerate(design.candidates)
     ]  # fmt: skip
     rejected = [(item.reason, f"{item.count:,}") for item in rejected_by_count(design)]
+    picks = [
+        (pick.name, pick.summary, loss_text(pick.loss), pick.text, kind(pick.kind), pick.source)
+        for pick in design.picks
+    ]
+    levers = [(lever.resource, lever.text) for lever in design.elasticities]
     return section(
         "Runners-up",
         tag("p", ties_text(design) or "One model was given: there is nothing to compare it with."),
         figure(design, "pareto"),
         table("The choice and its runners-up", names, rows, numbers=names[1:6], marked=0),
+        tag("p", design.ties.text if design.ties else ""),
+        table(
+            "Picks within the uncertainty",
+            ("for", "candidate", "loss", "why", "kind", "source"),
+            picks,
+            numbers=("loss",),
+        ),
+        table("What ten per cent more would buy", ("of", "buys"), levers),
         tag("p", f"{design.num_candidates:,} (shape, plan) pairs were considered."),
         table("Rejected", ("reason", "pairs"), rejected, numbers=("pairs",)),
     )

@@ -226,6 +226,12 @@ def standing(design: Design, index: int) -> str:
     return "tie" if candidate.tie else f"{candidate.loss - design.candidates[0].loss:+.4f}"
 
 
+def pick_lines(design: Design) -> tuple[tuple[str, str], ...]:
+    """The family of the choice and its best members: (text, kind of evidence); empty where nothing was searched."""
+    family = ((f"family: {design.ties.text}", "fitted"),) if design.ties is not None else ()
+    return (*family, *((f"{pick.name}: {pick.summary}, {pick.text}", pick.kind) for pick in design.picks))
+
+
 def ties_text(design: Design) -> str:
     """How many runners-up the uncertainty cannot tell from the choice; empty where there are none to compare."""
     if len(design.candidates) < 2:

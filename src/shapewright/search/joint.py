@@ -36,6 +36,7 @@ from shapewright.search.guess import (
     round_batch,
 )
 from shapewright.search.ranking import Ranking
+from shapewright.search.serve import ServingLimits, within
 from shapewright.units import format_count, format_quantity
 
 MAX_ROUNDS = 4
@@ -70,6 +71,8 @@ class Options:
     """What to lay out: ``dense``, ``moe``, ``hybrid``, ``all``, or one family (``families.FAMILIES``)."""
     modes: Modes = field(default_factory=Modes)
     """How the run trains: optimizer, adapters, imbalance of experts, CUDA graphs."""
+    serving: ServingLimits | None = None
+    """What the design must not exceed when it is served; None for no limit."""
     engine: str = "local"
     """Where arms are priced: ``local`` or ``ray``; the answer is the same."""
 
@@ -172,7 +175,7 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
                 # The neighbour was no guide: look everywhere.
                 return rank(cluster, budget, options)
     assert ranking is not None
-    return ranking
+    return within(ranking, options.serving) if options.serving else ranking
 
 
 def _rank_once(job: Job, kinds: Sequence[Family], formats: Sequence[Precision], engine: str) -> Ranking:

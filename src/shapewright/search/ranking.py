@@ -8,7 +8,8 @@ the law's error, so a tie is a difference inside the scatter of single shapes ar
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +51,8 @@ class Ranking:
     arms: tuple[Arm, ...]
     global_batch: int
     """Sequences per step."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Shapes, not pairs, that a limit on what comes after training refused, by reason."""
 
     @property
     def workload(self) -> Workload:
@@ -60,9 +63,13 @@ class Ranking:
     def _starts(self) -> Array:
         return np.cumsum([0, *(arm.loss.size for arm in self.arms)])
 
+    def number_of_arm(self, index: int) -> int:
+        """Which of the arms a candidate belongs to."""
+        return int(np.searchsorted(self._starts, index, side="right")) - 1
+
     def place(self, index: int) -> tuple[Arm, int]:
         """The arm of a candidate and its row there."""
-        arm = int(np.searchsorted(self._starts, index, side="right")) - 1
+        arm = self.number_of_arm(index)
         return self.arms[arm], int(index - self._starts[arm])
 
     def arm_of(self, index: int) -> Arm:
@@ -150,7 +157,7 @@ class Ranking:
         counts: Counter[str] = Counter()
         for arm in self.arms:
             counts.update(arm.sweep.rejected)
-        return dict(counts)
+        return {**counts, **{f"{reason} (shapes)": count for reason, count in self.refused.items()}}
 
 
 def tie_width(loss: float, law: Law) -> float:
