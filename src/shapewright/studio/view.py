@@ -144,10 +144,11 @@ def tiles(design: Design, findings: list[dict[str, Any]] | None) -> list[dict[st
     rows: list[tuple[str, str, int]] = [
         ("hidden_size", "width", int(shape.hidden_size)),
         ("num_layers", "depth", int(shape.num_layers)),
-        ("heads", "heads", int(mixer.heads)),
-        ("kv_heads", "kv heads", int(mixer.kv_heads)),
-        ("head_dim", "head width", int(mixer.head_dim)),
     ]
+    for name, label in (("heads", "heads"), ("kv_heads", "kv heads"), ("head_dim", "head width")):
+        # A recurrence or a convolution has channels and no heads.
+        if (count := getattr(mixer, name, None)) is not None:
+            rows.append((name, label, int(count)))
     if isinstance(mixer, LatentAttention):
         rows.append(("kv_lora_rank", "latent", int(mixer.kv_lora_rank)))
     if isinstance(channel, ExpertsFFN):
@@ -252,16 +253,17 @@ def trial(state: State, design: Design, other: Design) -> dict[str, Any]:
         )  # fmt: skip
     limit = other.predicted.memory_limit_bytes.value
     mixer = other.shape.blocks[0].mixer
+    heads, head_dim = getattr(mixer, "heads", None), getattr(mixer, "head_dim", None)
+    of_heads = f"{int(heads):,} heads of {int(head_dim)}, " if heads and head_dim else ""
     size = format_count(other.predicted.params.value)
     return {
         "rows": rows,
         "plan": plan_text(other.plan),
-        "shape": f"{other.shape.name}: {size} parameters, {int(mixer.heads):,} heads of {int(mixer.head_dim)}, "
-        f"{batch_text(other)}",
+        "shape": f"{other.shape.name}: {size} parameters, {of_heads}{batch_text(other)}",
         "memory": percent(other.predicted.memory_bytes.value / limit),
         "href": "/?" + replace(tried(state, design), keep=state.keep).query(),
         "moved": state.moved,
-        "heads": f"{int(mixer.heads):,}",
+        "heads": f"{int(heads):,}" if heads else "",
     }  # fmt: skip
 
 
