@@ -32,7 +32,13 @@ EQUATIONS = {
     "Intervals of kernels": "shapewright.cost.interval",
     "A device that nobody measured": "shapewright.cost.transfer",
     "A training step": "shapewright.plan.training",
+    "Pipeline schedules": "shapewright.plan.schedules",
+    "Memory": "shapewright.plan.memory",
+    "Goodput": "shapewright.plan.goodput",
     "What a framework adds": "shapewright.plan.framework",
+    "Serving": "shapewright.plan.serving",
+    "A pass of a serving engine": "shapewright.plan.serving_step",
+    "Any architecture on many devices": "shapewright.outlook.scale",
     "Loss laws": "shapewright.scaling.law",
     "Loss families": "shapewright.scaling.forms",
     "Batch and learning rate": "shapewright.scaling.hyperparameters",
@@ -40,6 +46,9 @@ EQUATIONS = {
     "The best size": "shapewright.scaling.allocation",
     "Compute-equivalent gain": "shapewright.scaling.gain",
     "Repeated data": "shapewright.scaling.repetition",
+    "Experts and loss": "shapewright.scaling.experts",
+    "Mixers and loss": "shapewright.scaling.mixers",
+    "Low precision and loss": "shapewright.scaling.precision",
 }
 STUDIO = (("studio-light", "light", 1280), ("studio-dark", "dark", 1280), ("studio-phone", "light", 390))
 BLANK = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>\n'
@@ -165,9 +174,46 @@ def equations() -> str:
                 text = (ast.get_docstring(node) or "").partition("\n\nArgs:")[0].partition("\n\nRaises:")[0]
                 if re.search(r"\d{4}\.\d{4,5}|``.*[=^].*``", text):
                     said.append(f"{node.name}: {text}")
-        body = "\n\n".join(said)
-        parts.append(f"## {title}\n\n`{module}`\n\n```text\n{body}\n```\n")
+        parts.append(f"## {title}\n\n`{module}`\n\n" + "\n\n".join(map(_markdown, said)) + "\n")
     return "\n".join(parts)
+
+
+def _markdown(text: str) -> str:
+    """A docstring as Markdown: what follows a double colon is code, everything else is prose."""
+    parts: list[str] = []
+    prose: list[str] = []
+    code: list[str] = []
+    inside = False
+    for line in [*text.splitlines(), ""]:
+        if inside and (line.startswith("    ") or not line.strip()):
+            code.append(line)
+            continue
+        if inside:
+            parts.append("```text\n" + inspect.cleandoc("\n" + "\n".join(code)).rstrip() + "\n```")
+            inside, code = False, []
+        if line.rstrip().endswith("::"):
+            prose.append(line.rstrip().removesuffix(":") if line.strip() != "::" else "")
+            inside = True
+        elif line.strip():
+            prose.append(line)
+        if (inside or not line.strip()) and any(prose):
+            parts.append(_prose("\n".join(prose)))
+            prose = []
+    if inside:
+        parts.append("```text\n" + inspect.cleandoc("\n" + "\n".join(code)).rstrip() + "\n```")
+    if any(prose):
+        parts.append(_prose("\n".join(prose)))
+    return "\n\n".join(parts)
+
+
+def _prose(text: str) -> str:
+    """A paragraph in which only names and formulas between backquotes are code."""
+    text = re.sub(r":[a-z]+:`~?([^`]+)`", r"``\1``", text)
+    pieces = re.split(r"``(.+?)``", text, flags=re.DOTALL)
+    return "".join(
+        f"`{' '.join(piece.split())}`" if at % 2 else re.sub(r"([\\*_<>|\[\]$`])", r"\\\1", piece)
+        for at, piece in enumerate(pieces)
+    )
 
 
 def _escape(text: str) -> str:
