@@ -165,7 +165,7 @@ def test_a_declared_primitive_is_compared_like_any_other(tmp_path: Path, problem
     path.write_text(IDEA)
     points = curve(architecture(str(path), 1e9), problem, device_counts("8,512")).points
     scan = curve(preset("gated_deltanet", 1e9), problem, device_counts("8,512")).points
-    assert points[0].seconds == pytest.approx(scan[0].seconds, rel=0.3)
+    assert 0.4 * scan[0].seconds < points[0].seconds < 1.2 * scan[0].seconds
     # Ten times the steps: the span roof takes over.
     path.write_text(IDEA.replace("ceil(T / 64)", "T"))
     slow = curve(architecture(str(path), 1e9), problem, device_counts("8,512")).points

@@ -21,6 +21,11 @@ FALLBACK = {
 """Which format's coefficients stand in, in order; they are ratios to the wanted format's own peak and bytes."""
 SCAN_FITS = {"delta": "gdn", "kda": "kda", "rwkv7": "kda", "ssd": "mamba2"}
 """Measured family of a kind of scan; the rest, and what is not measured here, borrow ``gdn``."""
+OWN_SCANS = ("delta", "kda")
+"""Kinds of scans that were measured themselves; the others run kernels of the library that has a gradient."""
+FORWARD_ONLY = ("flashinfer", "flashkda")
+"""Scans without a gradient: serving kernels, several times as fast as those that train (on GB200 .32 and 1.27 ms for one
+sequence of 8,192 tokens and 96 heads; flash-linear-attention's README measures 1.265 ms)."""
 FEWEST_ROWS = 100
 """Fitted rows below which a kernel is a candidate only where there is no other."""
 WORST_MEDIAN = 0.15
@@ -95,8 +100,10 @@ def attention_fits(
     return tuple(fit for fit in fits if distance(fit) == nearest)
 
 
-def scan_fits(calibration: Calibration, kind: str, step: str) -> tuple[Fit, ...]:
+def scan_fits(calibration: Calibration, kind: str, step: str, *, gradient: bool = False) -> tuple[Fit, ...]:
     """The kernels of a kind of scan (``delta``, ``kda``, ``ssd``...); ``step`` is ``scan`` or ``recurrent``.
+
+    With ``gradient`` those that can train, where any was measured.
 
     Raises:
         NotCoveredError: no scan is calibrated here.
@@ -104,7 +111,8 @@ def scan_fits(calibration: Calibration, kind: str, step: str) -> tuple[Fit, ...]
     for family in (SCAN_FITS.get(kind, "gdn"), "gdn"):
         found = kernels_of(calibration, family, step, "bf16")
         if found:
-            return candidates(found)
+            both = [fit for fit in found if not any(word in fit.family for word in FORWARD_ONLY)]
+            return candidates(both if gradient and both else found)
     return (calibration.find(f"gdn/{step}", "bf16"),)
 
 

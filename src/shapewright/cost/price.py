@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapewright.cost import fourier, recurrence
 from shapewright.cost.attention import BACKWARD, query_pairs
 from shapewright.cost.bandwidth import pointwise_time
-from shapewright.cost.choice import attention_fits, base_of, fit_of, most_measured, scan_fits
+from shapewright.cost.choice import OWN_SCANS, attention_fits, base_of, fit_of, most_measured, scan_fits
 from shapewright.cost.collective import (
     FITTED_AS,
     KINDS,
@@ -53,8 +53,11 @@ SCAN_BACKWARD = {"delta": 2.75, "kda": 2.75, "rwkv7": 3.0, "gla": 3.35, "ssd": 2
 """Gradient of a chunked scan over its forward pass. Measured on GB200 (flash-linear-attention's README, forward and
 forward with gradient): gated delta rule 1.265 and 4.738 ms, GLA 1.765 and 7.670, retention (scalar decay, as Mamba-2
 and mLSTM have) .787 and 2.618. KDA is taken as the delta rule, RWKV-7 between it and GLA; assumed [1]."""
-SCAN_WORK = {"rwkv7": 1.75}
-"""FLOP of a chunk over those of the borrowed kernel's (see :class:`shapewright.architecture.operator.Scan`)."""
+SCAN_WORK = {"rwkv7": 1.75, "gla": 1.40, "ssd": 0.37, "mlstm": 0.62}
+"""Time over the borrowed kernel's. GLA and retention (scalar decay, as mLSTM has) over the gated delta rule in one
+library: the same README. Mamba-2: so that the best rate on B200 is the measured one, .53 TB/s of 305 rows of its scan
+(aiconfigurator's tables, TensorRT-LLM 1.3.0rc15). RWKV-7: FLOP of a chunk, see
+:class:`shapewright.architecture.operator.Scan`."""
 ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE, "declared": recurrence.DECLARED}
 """Kinds of mixers whose physics has no calibration of its own per accelerator."""
 STEP_TOKENS = 16
@@ -219,15 +222,18 @@ class CostModel:
         value_dim: Any,
         key_heads: Any = None,
         backward: bool = False,
+        trained: bool = False,
     ) -> Array:
         """Seconds of a linear recurrence (a kind of :data:`SCAN_BACKWARD`) over whole sequences; sizes broadcast.
 
         Up to :data:`STEP_TOKENS` tokens are a decode step, bounded by its states. ``key_heads`` are the heads of
         queries and keys where several states share one; None for as many. ``backward`` gives the gradient's time by
-        the measured ratio. All kinds cut the sequence into chunks, so one without measurements here borrows the span
-        of another.
+        the measured ratio; with ``trained`` or ``backward`` only kernels that have a gradient count. All kinds cut the
+        sequence into chunks, so one without measurements here borrows the span of another that its library shares.
         """
-        fits = scan_fits(self.calibration, kind, "scan")
+        fits = scan_fits(
+            self.calibration, kind, "scan", gradient=trained or backward or kind not in OWN_SCANS
+        )
         # A machine whose scans alone were measured prices whole sequences.
         stepped = bool(np.any(np.asarray(seq_len) <= STEP_TOKENS))
         steps = scan_fits(self.calibration, kind, "recurrent") if stepped else ()

@@ -104,6 +104,7 @@ def price_scan(op: Scan, context: Context) -> OperatorCost:
                 value_dim=op.value_dim,
                 key_heads=op.key_heads,
                 backward=backward,
+                trained=True,
             )
         )
 
