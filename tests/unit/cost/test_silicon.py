@@ -217,6 +217,7 @@ def test_somebodys_file_is_scored_line_by_line(tmp_path: Path) -> None:
     found = kernels.slices(scored, unread=len(skips))
     assert [(item.name, item.count, item.covered) for item in found] == [
         ("all", 5, 1),
+        ("gemm/fp16", 1, 1),
         ("h100_sxm/gemm/fp16", 1, 1),
     ]
     path.write_text("a,b\n1,2\n", encoding="utf-8")
