@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shapewright.architecture.shape import LatentAttention, Norm, SelfAttention
 from shapewright.lab.attend import BLOCK, attend
-from shapewright.lab.norms import NormLayer, turn
+from shapewright.lab.norms import NormLayer, project, turn
 
 
 class AttentionLayer(nn.Module):
@@ -52,7 +52,7 @@ class AttentionLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (batch, tokens, width) to the same shape."""
         batch, tokens, _ = x.shape
-        q, k, v = self.qkv(x).split(self.sizes, dim=-1)
+        q, k, v = project(self.qkv, x, self.sizes)
         if self.full_norm and self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q = q.view(batch, tokens, self.heads, self.head_dim)

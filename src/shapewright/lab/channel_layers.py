@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN
+from shapewright.lab.norms import project
 
 
 class FFNLayer(nn.Module):
@@ -26,7 +27,10 @@ class FFNLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (..., width) to the same shape; the first half of ``up`` is the gate."""
-        return self.down(_activate(self.up(x), self.gated))
+        if not self.gated:
+            return self.down(functional.gelu(self.up(x)))
+        gate, up = project(self.up, x, (self.down.in_features,) * 2)
+        return self.down(functional.silu(gate) * up)
 
 
 class ExpertsLayer(nn.Module):

@@ -40,6 +40,17 @@ class NormLayer(nn.Module):
         return out if bias is None else out + bias
 
 
+def project(linear: nn.Linear, x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """``linear`` of ``x`` in parts of ``sizes``: one product, but on a processor one for each part.
+
+    Parts of one product lie apart in memory, and what reads them costs a processor more than more products do.
+    """
+    if x.device.type != "cpu":
+        return linear(x).split(sizes, dim=-1)
+    biases = (None,) * len(sizes) if linear.bias is None else linear.bias.split(sizes)
+    return tuple(functional.linear(x, w, b) for w, b in zip(linear.weight.split(sizes), biases, strict=True))
+
+
 class ShortConvolution(nn.Module):
     """A causal depthwise convolution with an activation, by shifts: torch's own is slow for a few taps on a processor."""
 
