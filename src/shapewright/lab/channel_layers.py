@@ -7,12 +7,17 @@ those of the routed tokens. The loss that would balance the experts is left out:
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN
 from shapewright.lab.norms import project
+
+TRITON = find_spec("triton") is not None
+"""Whether the fused activation can run on a CUDA device."""
 
 
 class FFNLayer(nn.Module):
@@ -29,6 +34,10 @@ class FFNLayer(nn.Module):
         """``x`` (..., width) to the same shape; the first half of ``up`` is the gate."""
         if not self.gated:
             return self.down(functional.gelu(self.up(x)))
+        if x.device.type == "cuda" and TRITON:
+            from shapewright.lab.triton_kernels import gated
+
+            return self.down(gated(self.up(x)))
         gate, up = project(self.up, x, (self.down.in_features,) * 2)
         return self.down(functional.silu(gate) * up)
 

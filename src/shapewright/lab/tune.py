@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from shapewright.architecture.shape import DenseFFN
 from shapewright.errors import MeasurementError, NotCoveredError
 from shapewright.lab.attend import BLOCK
+from shapewright.lab.channel_layers import TRITON
 from shapewright.lab.corpus import Corpus
 from shapewright.lab.nets import Net
 from shapewright.lab.recurrent_layers import DeltaLayer, Mamba2Layer, MLSTMLayer
@@ -35,7 +37,7 @@ class Trial:
     """One way to run a step, timed or pruned."""
 
     choice: str
-    """What is tried: ``format``, ``micro-batch``, ``attention``, ``scan``, ``threads`` or ``compile``."""
+    """What is tried: ``format``, ``micro-batch``, ``attention``, ``scan``, ``tile``, ``threads`` or ``compile``."""
     value: str
     seconds: float | None
     """Shortest step [s]; None where the cost model left it out, or it failed."""
@@ -140,6 +142,10 @@ def tune(
                 best, found = seconds, candidate
             note(Trial(choice=choice, value=value, seconds=seconds, predicted=predicted, taken=taken))
         current = found
+    if device == "cuda":
+        for trial in _tiles(current):
+            note(trial)
+        best = min(best, shortest(current, corpus, device))
     chosen, compiled = threads[0], False
     for count in threads[1:]:
         torch.set_num_threads(count)
@@ -216,6 +222,27 @@ def _candidates(choice: str, setup: Setup, device: str) -> list[Setup]:
         return [replace(setup, attention_block=b) for b in BLOCKS if has and b != setup.attention_block]
     scans = any(isinstance(m, DeltaLayer | Mamba2Layer | MLSTMLayer) for m in modules)
     return [replace(setup, scan_chunk=c) for c in CHUNKS if scans and c <= setup.seq_len]
+
+
+def _tiles(setup: Setup) -> list[Trial]:
+    """Tiles of the fused activation for each width of the model, the fastest kept; nothing without Triton."""
+    if not TRITON:
+        return []
+    from shapewright.lab.triton_kernels import best_tile
+
+    dtype = torch.bfloat16 if setup.precision == "bf16" else torch.float32
+    widths = {
+        int(b.channel.ffn_size)
+        for b in setup.shape.blocks
+        if isinstance(b.channel, DenseFFN) and b.channel.gated
+    }
+    found = []
+    for width in sorted(widths):
+        taken = best_tile(setup.micro_batch * setup.seq_len, width, dtype=dtype, device="cuda")
+        least = min(taken, key=lambda tile: taken[tile])
+        found += [Trial(choice="tile", value=f"{tile} of {width}", seconds=seconds, predicted=None, taken=tile == least)
+                  for tile, seconds in taken.items()]  # fmt: skip
+    return found
 
 
 def _value(choice: str, setup: Setup) -> str:

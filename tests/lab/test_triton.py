@@ -1,0 +1,49 @@
+"""Triton kernels in Triton's interpreter on a processor, against torch's autograd; skipped where Triton is not installed.
+
+In a process of its own, since the interpreter is chosen when Triton is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(
+        find_spec("triton") is None, reason="triton is not installed (it comes with torch for CUDA)"
+    ),
+]
+
+PROGRAM = """
+import torch
+from torch.nn import functional
+from shapewright.lab.triton_kernels import gated
+
+torch.manual_seed(0)
+for width in (8, 40, 257):
+    for tile in (16, 64, 512):
+        wide = torch.randn(3, 5, 2 * width, requires_grad=True)
+        same = wide.detach().clone().requires_grad_(True)
+        gradient = torch.randn(3, 5, width)
+        ours = gated(wide, tile)
+        gate, up = same.chunk(2, -1)
+        theirs = functional.silu(gate) * up
+        assert torch.allclose(ours, theirs, atol=1e-5), (width, tile)
+        ours.backward(gradient)
+        theirs.backward(gradient)
+        assert torch.allclose(wide.grad, same.grad, atol=1e-5), (width, tile)
+print("equal")
+"""
+
+
+def test_the_gated_activation_equals_torchs_in_every_tile():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
