@@ -90,17 +90,14 @@ def _decode(
         taken = correct(taken, fit, step=kv - 1.0, **shape)
         times.append(np.where(serves(fit, shape), taken, np.inf))
     best = np.min(times, axis=0)
+    if np.isfinite(best).all():
+        return best
     # A group that no kernel was measured on takes the first one.
-    return np.where(np.isfinite(best), best, _first(fits, device, width, *flat))
-
-
-def _first(fits: tuple[Fit, ...], device: Device, width: float, *flat: Any) -> Array:
-    """The physics of the first kernel alone."""
-    b, q, kv, h, g, hd, vd, w, _ = flat
-    return decode_time(
+    first = decode_time(
         fits[0].coefficients, device, batch=b, q_len=q, kv_len=kv, heads=h, kv_heads=g, head_dim=hd, v_head_dim=vd,
         window=w, kv_bytes=width,
     )  # fmt: skip
+    return np.where(np.isfinite(best), best, first)
 
 
 def _prefill(
