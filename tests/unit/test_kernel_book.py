@@ -47,7 +47,10 @@ def test_parts_add_up_and_savings_are_the_gap_to_the_best_kernel_of_the_kind() -
     assert scan.kernels[0].name.startswith("chunk_gated_delta_rule_flashinfer")
     assert scan.kernels[0].share == max(m.share for m in scan.kernels)
     assert scan.best_share is not None
-    assert scan.saved == pytest.approx(1 - scan.kernels[0].share / scan.best_share)
+    # FlashInfer's kernel has no gradient: what trains today is Triton's, and the gap to it is what a gradient is worth.
+    assert scan.kernels[0].forward_only
+    assert scan.now == next(m.share for m in scan.kernels if not m.forward_only) < 0.6 * scan.kernels[0].share
+    assert scan.saved == pytest.approx(1 - scan.now / scan.best_share)
     # One device runs all tokens, two sequences of 8,192 at a time.
     assert scan.saved_device_s == pytest.approx(scan.saved * scan.seconds * 1e12 / 16_384)
     assert found.rewrite[0] == max(found.work, key=lambda w: w.saved_device_s).name

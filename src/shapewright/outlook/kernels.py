@@ -8,7 +8,8 @@ that best share, over a run.
 
 Decisions: the book holds forward kernels; a backward kernel is taken to gain as much. Products, attention, scans and
 experts are looked up; passes over memory have one rate per device and are left out. Shares above one (operands still in
-a cache) count as one. Both products of a layer of experts are one measured kernel.
+a cache) count as one. Both products of a layer of experts are one measured kernel. A
+kernel without a gradient is a goal, not what trains today.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from shapewright.architecture.operator import (
     Scan,
 )
 from shapewright.architecture.shape import Shape
-from shapewright.cost.choice import SCAN_FITS
+from shapewright.cost.choice import FORWARD_ONLY, SCAN_FITS
 from shapewright.cost.families import family_of
 from shapewright.cost.formats import kernel_format
 from shapewright.errors import NotCoveredError
@@ -57,6 +58,8 @@ class Measured:
     """The accelerator one generation earlier; empty where none is known."""
     share_before: float | None
     """Share of the same kernel there; None where it was not measured [1]."""
+    forward_only: bool = False
+    """It has no gradient, so it serves and cannot train."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +78,8 @@ class Work:
     """The roof over the forward time that the cost model predicts at exactly this size; None without a roof [1]."""
     kernels: tuple[Measured, ...]
     """Best first; empty where none of the kind is measured here."""
+    now: float
+    """Share of the best of them that has a gradient [1]."""
     best_share: float | None
     """Highest share any measured kernel of the kind reaches at this size, on devices of this maker and class [1]."""
     best_where: str
@@ -230,7 +235,7 @@ def _work(
     # Shares of parts with another balance of FLOP and bandwidth are no goal for this one.
     kin = [e for e in everywhere if _same_class(e.accelerator, accelerator)]
     if not here:
-        return Work(**common, roof_s=0.0, share_here=None, kernels=(), best_share=None, best_where="", saved=0.0,
+        return Work(**common, now=0.0, roof_s=0.0, share_here=None, kernels=(), best_share=None, best_where="", saved=0.0,
                     saved_device_s=0.0, saved_dollars=None)  # fmt: skip
     family, fmt = family_of(kind.family), kernel_format(kind.number_format)
     device = workload.model.device(kind.number_format)
@@ -240,11 +245,13 @@ def _work(
     kernels = sorted((m for e in here if (m := _measured(e, everywhere, roof, flops)) is not None),
                      key=lambda m: -m.share)  # fmt: skip
     best = max(kin, key=lambda e: _at(e, roof))
-    top, now = _at(best, roof), kernels[0].share if kernels else 0.0
-    saved = max(1.0 - now / top, 0.0) if top > 0 and kernels else 0.0
+    # What trains today is the best kernel that has a gradient.
+    now = next((m.share for m in kernels if not m.forward_only), 0.0)
+    top = _at(best, roof)
+    saved = max(1.0 - now / top, 0.0) if top > 0 and now > 0 else 0.0
     device_s = saved * seconds * repeats
     return Work(
-        **common, roof_s=roof, share_here=min(roof / forward, 1.0), kernels=tuple(kernels), best_share=top,
+        **common, now=now, roof_s=roof, share_here=min(roof / forward, 1.0), kernels=tuple(kernels), best_share=top,
         best_where=f"{best.kernel} on {best.accelerator}", saved=saved, saved_device_s=device_s,
         saved_dollars=None if price is None else device_s / 3600.0 * price,
     )  # fmt: skip
@@ -269,6 +276,7 @@ def _measured(entry: Entry, everywhere: tuple[Entry, ...], roof: float, flops: f
     return Measured(
         name=entry.name, share=share, flops_per_s=flops / roof * share, best_flops_per_s=entry.best_flops,
         before=before, share_before=max((_at(e, roof) for e in same), default=None),
+        forward_only=any(word in entry.kernel for word in FORWARD_ONLY),
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def kernels_view(found: KernelBook, slopes: tuple[Slope, ...]) -> View:
                 "share: of the binding roof (FLOP at the dense peak, or bytes at the memory's bandwidth), predicted for "
                 "exactly this size; usual: median of the measured rows whose roof takes as long",
                 "before: the same kernel one generation earlier; ported: what it loses without being rewritten",
-                "a backward kernel gains what its forward kernel gains",
+                "a backward kernel gains what its forward kernel gains; *: no gradient, it serves only",
             )),
             ("Answer", tuple(answer)),
             ("Why", found.advice or ("tiles, waves, heads and chains of this model fill the device",)),
@@ -68,8 +68,10 @@ def _operators(found: KernelBook) -> Grid:
                 format_duration(w.seconds),
                 f"{w.share_of_step:.1%}",
                 "-" if w.share_here is None else f"{w.share_here:.0%}",
-                _rate(w.kernels[0].flops_per_s / w.kernels[0].share * w.share_here) if w.share_here else "-",
-                _short(w.kernels[0].name) if w.kernels else "none measured",
+                _rate(w.kernels[0].flops_per_s / w.kernels[0].share * w.share_here)
+                if w.share_here and w.kernels
+                else "-",
+                next((_short(m.name) for m in w.kernels if not m.forward_only), "none measured"),
             )
             for w in found.work
         ),
@@ -83,7 +85,7 @@ def _kernels(work: Work) -> Grid:
         numbers=("usual", "TFLOP/s", "best", "before", "ported"),
         rows=tuple(
             (
-                _short(m.name),
+                _short(m.name) + (" *" if m.forward_only else ""),
                 f"{m.share:.0%}",
                 _rate(m.flops_per_s),
                 _rate(m.best_flops_per_s),
@@ -113,7 +115,7 @@ def _rewrite(found: KernelBook) -> str | Grid:
         rows=tuple(
             (
                 w.name,
-                f"{w.kernels[0].share:.0%}",
+                f"{w.now:.0%}",
                 f"{w.best_share or 0.0:.0%}",
                 format_count(w.saved_device_s / 3600),
                 "-" if w.saved_dollars is None else format_quantity(w.saved_dollars, "USD"),
@@ -187,7 +189,7 @@ def _slopes(slopes: tuple[Slope, ...]) -> Chart:
         {"accelerator": a, "share": share, "name": s.kernel} for s in slopes for a, share in s.shares.items()
     ]  # fmt: skip
     looks = {s.kernel: LOOKS[i % len(LOOKS)] for i, s in enumerate(slopes)}
-    order = list(dict.fromkeys(r["accelerator"] for r in rows))
+    order = [a for a in GENERATIONS if any(r["accelerator"] == a for r in rows)]
     shared = {
         "x": {"field": "accelerator", "type": "ordinal", "sort": order, "title": None},
         "y": linear_axis("share", "best share of the bf16 peak", 0.0, 0.8),
