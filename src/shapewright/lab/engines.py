@@ -172,13 +172,20 @@ SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def _share(data: _Data, engines: dict[str, Engine], use: NDArray[np.bool_]) -> dict[str, Engine]:
-    """The weight of drafting among disaggregated runs that do not say, by the mean absolute error of the logarithm."""
-
-    def at(share: float) -> dict[str, Engine]:
-        return {name: replace(engine, drafting_share=share) for name, engine in engines.items()}
-
-    costs = [np.mean(np.abs(data.errors(at(share))[1][use])) for share in SHARES]
-    return at(SHARES[int(np.argmin(costs))])
+    """The weight of drafting among disaggregated runs that do not say, by the mean square of the logarithmic error."""
+    tried = {
+        share: data.errors({name: replace(engine, drafting_share=share) for name, engine in engines.items()})[
+            1
+        ]
+        for share in SHARES
+    }
+    found = dict(engines)
+    for name in NAMES:
+        rows = use & (data.engine == name)
+        if rows.any():
+            best = min(SHARES, key=lambda share: float(np.mean(tried[share][rows] ** 2)))
+            found[name] = replace(engines[name], drafting_share=best)
+    return found
 
 
 PRIOR = 1.0
@@ -230,7 +237,9 @@ def _with_intervals(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine
         ends: dict[str, Any] = {}
         for which, label in ((0, "ttft"), (1, "tpot")):
             for rows, prefix in ((mine & ~data.apart, ""), (data.fitted & data.apart, "apart_")):
-                low, high = np.quantile(-left[which][rows], (0.05, 0.95))
+                low, high = np.quantile(
+                    -left[which][rows], (0.05, 0.95), weights=data.weight[rows] ** 2, method="inverted_cdf"
+                )
                 ends |= {
                     f"{prefix}{label}_low": float(np.exp(low)),
                     f"{prefix}{label}_high": float(np.exp(high)),

@@ -110,7 +110,8 @@ def closed_loop(
     batch = np.maximum(np.minimum(c, limit), 1.0)
     each = prefill / np.asarray(groups, float)
     tpot = step + engine.interleave * (batch - 1.0) * each / osl
-    share = np.minimum(each * batch / (osl * tpot), BUSIEST)
+    # Of a closed loop a request meets only the others' prompts: alone it never queues.
+    share = np.minimum(each * (batch - 1.0) / (osl * tpot + prefill), BUSIEST)
     first = (engine.burst if burst is None else burst) * (batch - 1.0) * each
     queue = engine.queue * share / (1.0 - share) * each
     stay = osl * tpot

@@ -10,6 +10,7 @@ column, else from the batch sizes.
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -158,7 +159,13 @@ def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
         defaults.append("concurrency")
     else:
         raise ValueError("neither silicon_concurrency nor a batch size is stated")
-    if prefix and not workers:
+    rack = int(layout.num_devices) if int(layout.world) > LARGEST_GROUP and not workers else 0
+    if text["mode"] == "agg" and int(layout.world) > LARGEST_GROUP:
+        rack = int(layout.num_devices)
+    if rack and (prefill is None or int(prefill.layout.world) == rack):
+        layout, prefill, workers = _rack(rack)
+        defaults.append("split of the devices")
+    elif prefix and not workers:
         layout, workers = _decode_pool(layout, concurrency)
         defaults.append("decode_num_workers")
     return ServedRow(
@@ -226,9 +233,21 @@ def _layout(text: Mapping[str, str], prefix: str, defaults: list[str]) -> Layout
 
 LARGEST_GROUP = 16
 """Devices that share one sequence's attention at most; more of them are groups."""
-SMALL_LOAD = 8
+
+
+def _rack(devices: int) -> tuple[Layout, Pool, int]:
+    """More devices than share a sequence, stated as one number: a rack whose parts prefill and decode.
+
+    No group of 20, 28, 36 or 72 divides the heads; rows that are called disaggregated state the same number for
+    prefill and for decoding. The larger half decodes, by powers of two, in one worker of attention groups.
+    """
+    world = 2 ** int(math.log2(max(devices / 2, 1)))
+    return Layout(tp=1, adp=world, ep=world), Pool(layout=Layout(tp=1, adp=4, ep=4), workers=0), 1
+
+
+SMALL_LOAD = 16
 """Requests per device up to which a decode pool of unstated size is taken to be four tensor-parallel workers."""
-MEDIUM_LOAD = 32
+MEDIUM_LOAD = 64
 """The same for two; beyond it one worker, of attention groups where experts are spread."""
 
 
