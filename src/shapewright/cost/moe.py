@@ -7,10 +7,8 @@ With R rows spread over the touched experts, for the tile height bm that is fast
     memory    touched experts' weights, R rows in and out (``row_passes`` times)
     time      launch_s + 4-norm(compute, memory) + route_s * rows routed
 
-Touched experts of a balanced router: ``E * (1 - (1 - topk/E)^tokens)``, at most the rows. The slowest expert of a
-skewed router has ``skew`` times the mean. In the measured tables a layer with expert parallelism counts tokens
-otherwise (every rank sees all of them): R is then tokens * (min(local experts, local * topk) + spread * topk/ep),
-fitted, and no other table says better.
+Rows, touched experts and tiles are those of the fullest rank, as :mod:`shapewright.cost.router` deals them; tokens are
+those of all ranks together. A skewed router's tiles cost ``skew`` times what their number says.
 Neglects: shared experts, the router's own product, capacity drops.
 """
 
