@@ -98,6 +98,9 @@ ALTERNATING = ("pytorch/torchtitan",)
 EAGER_LOSS, COMPILED_LOSS_SINCE = 14.0, "2025-03"
 """Bytes per logit where the loss is not compiled: 16-bit logits, their fp32 copy's logarithms, and two fp32 gradients; and
 the month since when torchtitan compiles it (4 bytes: logits and their gradient in 16 bits)."""
+UNINTERLEAVED = ("NVIDIA/dgxc-benchmarking@741c886",)
+"""Sources whose tables say one chunk per stage throughout, where their next revision gives the same recipes more
+(nemotron4-340b 12, as fast): a 1 is taken as unstated there."""
 GRAPHS_SINCE = "2026-06"
 """Month since when Megatron-Bridge's recipes run whole iterations as CUDA graphs with fused dispatch of experts: the
 same plans became up to 1.6 times faster between containers 26.04 and 26.06."""
@@ -365,8 +368,9 @@ def _plan(
     unstated = not any(record[key] for key in ("tp", "pp", "experts", "dp_sharding"))
     if unstated and generation in ("megatron-core", "megatron-core-26.06", "primus"):
         tp, pp, cp = _least_split(shape, cluster, batch, trainable)
-    vpp = _integer(record, "vpp", 1)
-    if not record["vpp"] and pp > 1 and layers % pp == 0 and generation == "megatron-core":
+    stated = "" if record["source"].startswith(UNINTERLEAVED) and record["vpp"] == "1" else record["vpp"]
+    vpp = int(float(stated or 1))
+    if not stated and pp > 1 and layers % pp == 0 and generation == "megatron-core":
         # NeMo's recipes interleave single layers.
         vpp = layers // pp
     if devices % (tp * pp * cp):
