@@ -5,7 +5,7 @@ STAMP := $(VENV)/.core
 TESTSTAMP := $(VENV)/.test
 DOCSTAMP := $(VENV)/.docs
 
-.PHONY: design test lint bench proof clean
+.PHONY: design test lint bench proof docs clean
 
 design: $(STAMP)  ## design the best model to train on this machine in ten minutes
 	$(BIN)/shapewright measure --out this.toml --force
