@@ -26,6 +26,7 @@ from shapewright.export.formats import FORMATS
 from shapewright.plan.precision import PRECISIONS
 from shapewright.report.ladder import ladder_chart
 from shapewright.report.markdown import markdown_report
+from shapewright.search.families import FAMILIES
 from shapewright.studio import answers, view
 from shapewright.studio.api import problem_response, status_of, studio_of
 from shapewright.studio.sliders import tried
@@ -101,7 +102,8 @@ def _page(request: Request, state: State, ready: str | None) -> str:
         hardware=(*accelerator_names(), *cluster_names()),
         models=model_names(),
         units=UNITS,
-        precisions=tuple(PRECISIONS),
+        precisions=("auto", *PRECISIONS),
+        families=("moe", "hybrid", "all", *(name for name in FAMILIES if name != "dense")),
         themes=Markup(themes),
     )
 
@@ -125,7 +127,9 @@ async def _answer(request: Request, state: State) -> str:
         return _render("problem.html", problem=error.problem)
     still = state.alone()
     keep = (*state.keep, still.query())[-KEPT:] if still.query() not in state.keep else state.keep
-    free = replace(state, **dict.fromkeys(("width", "depth", "heads", "kv_heads", "head_dim", "ffn_size")))
+    free = replace(
+        state, **dict.fromkeys(("family", "width", "depth", "heads", "kv_heads", "head_dim", "ffn_size"))
+    )
     # Charts take tens of milliseconds to lay out; meanwhile other visitors are served.
     values = await asyncio.to_thread(view.answer, state, design)
     return _render(

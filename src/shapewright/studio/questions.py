@@ -86,6 +86,8 @@ class DesignQuestion:
     law: Name | None = None
     global_batch: Count | None = None
     """Sequences per step."""
+    family: Name = "dense"
+    """What to lay out: ``dense``, ``moe``, ``hybrid``, ``all``, or one family such as ``64 experts``."""
     shape: ShapePins = field(default_factory=ShapePins)
     plan: PlanPins = field(default_factory=PlanPins)
     settings: Annotated[tuple[Setting, ...], Field(max_length=16)] = ()
@@ -213,7 +215,9 @@ def options_of(question: DesignQuestion | EstimateQuestion) -> Options:
     """
     shape = _given(question.shape) if isinstance(question, DesignQuestion) else {}
     vocabulary = question.vocab_size if isinstance(question, DesignQuestion) else None
+    family = question.family if isinstance(question, DesignQuestion) else "dense"
     return Options(
+        family=family,
         seq_len=question.seq_len,
         vocab_size=vocabulary,
         precision=question.precision,

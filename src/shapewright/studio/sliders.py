@@ -10,9 +10,11 @@ this shape be there", and standing still it gives the design itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from shapewright.architecture.shape import DenseFFN, SelfAttention
-from shapewright.designs.document import Design
+from shapewright.designs.document import Candidate, Design
+from shapewright.search.families import FAMILIES
 from shapewright.studio.questions import ShapePins
 from shapewright.studio.state import State
 from shapewright.units import format_quantity
@@ -119,9 +121,11 @@ def tried(state: State, design: Design) -> State:
     """
     changes: dict[str, object] = {}
     if state.mode == "design" and _plain(design):
-        changes |= {
-            f.name: value for f in fields(ShapePins) if (value := getattr(_pins(state, design), f.name))
-        }
+        pins = _pins(state, design)
+        changes |= {f.name: value for f in fields(ShapePins) if (value := getattr(pins, f.name))}
+        changes["family"] = None
+    elif state.mode == "design" and design.candidates:
+        changes |= candidate_pins(design.candidates[0])
     settings = list(state.setting)
     if state.try_memory:
         settings.append(f"memory_bandwidth={2 ** (state.try_memory / 4):.6g}x")
@@ -136,6 +140,20 @@ def tried(state: State, design: Design) -> State:
         elif design.run.tokens is not None:
             changes["tokens"] = f"{design.run.tokens.value * factor:.6g}"
     return replace(state.alone(), setting=tuple(settings), **changes)
+
+
+def candidate_pins(candidate: Candidate) -> dict[str, Any]:
+    """What fixes a candidate as the one shape of a search.
+
+    A search takes the feed-forward width that a token passes through; a candidate states that of one expert.
+    """
+    family = FAMILIES.get(candidate.family)
+    passed = family.topk + family.shared if family is not None and family.experts else 1
+    return {
+        "family": None if candidate.family == "dense" else candidate.family,
+        "width": candidate.width, "depth": candidate.depth, "heads": candidate.heads, "kv_heads": candidate.kv_heads,
+        "head_dim": None, "ffn_size": candidate.ffn_size * passed,
+    }  # fmt: skip
 
 
 def _pins(state: State, design: Design) -> ShapePins:

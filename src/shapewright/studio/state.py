@@ -59,6 +59,8 @@ class State:
     batch: Count | None = None
     precision: Name | None = None
     setting: Annotated[tuple[Annotated[str, Field(max_length=80)], ...], Field(max_length=8)] = ()
+    family: Name | None = None
+    """What to lay out; dense where nothing is said."""
     width: Axis | None = None
     depth: Annotated[int, Field(ge=1, le=2000)] | None = None
     heads: Axis | None = None
@@ -126,6 +128,7 @@ class State:
                 global_batch=self.batch,
                 precision=self.precision,
                 settings=self.setting,
+                family=self.family or "dense",
                 shape=ShapePins(**{name: getattr(self, name) for name in _SHAPE}),
                 **amount,
             )

@@ -32,7 +32,7 @@ from shapewright.report.text import (
     ties_text,
 )
 from shapewright.report.theme import vega_config
-from shapewright.studio.sliders import sliders, tried
+from shapewright.studio.sliders import candidate_pins, sliders, tried
 from shapewright.studio.state import State
 from shapewright.units import format_count, format_quantity
 
@@ -114,10 +114,7 @@ def charts(design: Design) -> list[dict[str, Any]]:
 
 def candidate_state(state: State, candidate: Candidate) -> State:
     """The state that opens a runner-up as a design of its own."""
-    return replace(
-        state.alone(), width=candidate.width, depth=candidate.depth, heads=candidate.heads,
-        kv_heads=candidate.kv_heads, head_dim=None, ffn_size=candidate.ffn_size, keep=state.keep,
-    )  # fmt: skip
+    return replace(state.alone(), **candidate_pins(candidate), keep=state.keep)
 
 
 def candidates(state: State, design: Design) -> list[dict[str, Any]]:

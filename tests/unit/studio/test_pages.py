@@ -145,3 +145,16 @@ def test_an_uploaded_design_is_shown_by_its_digest(client: TestClient, design: D
     digest = sent.json()["digest"]
     assert design.shape.name in client.get(f"/answer?opened={digest}").text
     assert "not open any more" in client.get("/answer?opened=0123456789abcdef").text
+
+
+def test_a_runner_up_of_experts_opens_as_itself(client: TestClient) -> None:
+    from shapewright.search.joint import Options
+    from shapewright.studio.sliders import candidate_pins
+
+    found = sw.design("8xh100_sxm", hours=2, options=Options(family="32 experts"))
+    state = replace(STATE, **candidate_pins(found.candidates[0]))
+    page = client.get(f"/answer?{state.query()}").text
+    assert f'<span class="shape-name">{found.shape.name}</span>' in page
+    experts = found.shape.blocks[0].channel
+    again = sw.design("8xh100_sxm", hours=2, options=_options(state))
+    assert again.shape.blocks[0].channel == experts
