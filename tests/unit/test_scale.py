@@ -136,8 +136,9 @@ def test_device_counts_that_are_none_are_refused(text: str, says: str) -> None:
 
 
 def test_what_cannot_be_held_or_filled_is_refused_with_the_nearest_that_works(problem: Problem) -> None:
+    one = scale_problem("h100_sxm", 1, seq_len=8192, tokens=2.0**22)
     with pytest.raises(InfeasibleError) as caught:
-        curve(preset("transformer", 70e9), problem, np.array([1]))
+        curve(preset("transformer", 70e9), one, np.array([1]))
     assert "do not fit" in str(caught.value)
     assert "nearest that works: 32 devices" in str(caught.value)
     short = replace(problem, tokens=8192.0)

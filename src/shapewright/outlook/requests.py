@@ -25,6 +25,8 @@ from shapewright.units import parse_quantity
 
 USUAL_LOSS = 2.2
 """Loss at which the critical batch of weak scaling is read where none is given: a 7B model near its best [nat/token]."""
+LARGEST = 2**20
+"""Devices of the installation whose tiers are used."""
 ALIASES = {"attention": "transformer", "gdn": "gated_deltanet", "deltanet": "gated_deltanet", "mamba_2": "mamba2",
            "rwkv": "rwkv7", "conv": "convolution", "sparse": "nsa"}  # fmt: skip
 
@@ -109,7 +111,8 @@ def scale_problem(
         if value < 1:
             raise UsageError(f"{name} (={value:g}) must be at least 1", "it counts tokens", "for example 8k")
     accelerator = load_accelerator(hardware)
-    cluster = parse_cluster(f"{most}x{accelerator.name}", settings)
+    # The network of a large installation, also where one device is asked about: a refusal names larger counts.
+    cluster = parse_cluster(f"{max(most, LARGEST)}x{accelerator.name}", settings)
     tiers = list(cluster.tiers)
     for text, field, unit, name in ((alpha, "latency", "s", "--alpha"), (beta, "bandwidth", "B/s", "--beta")):
         if text is None or not tiers:

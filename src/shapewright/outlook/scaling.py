@@ -93,7 +93,9 @@ def scaling(shapes: Sequence[Shape], problem: Problem, counts: Array, *, at: int
         raise last
     by_name = {shape.name: shape for shape in shapes}
     where = at if at is not None else _common(curves)
-    even = () if where is None or len(curves) < 2 else _break_evens(curves, by_name, problem, where)
+    even = (
+        () if where is None or where < 2 or len(curves) < 2 else _break_evens(curves, by_name, problem, where)
+    )
     tiers = problem.cluster.tiers
     return Scaling(
         hardware=problem.cluster.accelerator.name, seq_len=problem.seq_len, tokens=problem.tokens, weak=problem.weak,

@@ -91,7 +91,7 @@ def _table(c: Curve) -> Grid:
     if c.points[-1] not in points:
         points = (*points, c.points[-1])
     return Grid(
-        caption=f"{c.name}: {format_count(c.params)} parameters; {c.smallest:,} to {c.largest:,} devices can run it",
+        caption=f"{c.name}: {format_count(c.params)} parameters; of these counts {c.smallest:,} to {c.largest:,} can run it",
         headers=("devices", "step", "J/token", "$/M", "sent", "binds", "loses"),
         numbers=("devices", "step", "J/token", "$/M", "sent"),
         rows=tuple(_row(p) for p in points),
