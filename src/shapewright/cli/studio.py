@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli.common import talk
-from shapewright.errors import MeasurementError, UsageError
+from shapewright.errors import UsageError
 
 
 def command(
@@ -25,7 +25,7 @@ def command(
     workers: Annotated[
         int | None, typer.Option(help="Processes that answer; by default one per core.", min=1, max=64)
     ] = None,
-    timeout: Annotated[float, typer.Option(help="The longest that one answer may take [s].", min=0.1)] = 20.0,
+    timeout: Annotated[float, typer.Option(help="The longest that one answer may take [s].", min=0.1)] = 60.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Open a local page: choose hardware and budget, move the numbers, compare.
@@ -48,14 +48,14 @@ def command(
         ) from error
     import socket
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(128)  # who follows the printed address at once waits rather than being refused
     except OSError as error:
-        raise MeasurementError(
+        listener.close()
+        raise UsageError(
             f"nothing can listen on {host}:{port}", str(error), "choose another --port, or --port 0 for any"
         ) from error
     names = LOOPBACK | {host.lower()} | {name.lower() for name in allow_host or ()}

@@ -44,7 +44,7 @@ def create_app(
     ladders: Path = Path("ladders"),
     hosts: Iterable[str] = LOOPBACK,
     workers: int | None = None,
-    timeout_s: float = 20.0,
+    timeout_s: float = 60.0,
     command: Sequence[str] = COMMAND,
     verbs: Sequence[Verb] = (),
     run_verb: Callable[[str, dict[str, Any]], Any] | None = None,
