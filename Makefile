@@ -18,6 +18,7 @@ lint: $(TESTSTAMP)  ## ruff, pyright and import-linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/pyright
 
 bench: $(TESTSTAMP)  ## speed and accuracy figures
+	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks
 
 proof: $(TESTSTAMP)  ## who learns more in the same minutes here: one to two hours on two cores, resumable

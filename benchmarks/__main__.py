@@ -14,7 +14,7 @@ import sys
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-ALL = ("sweep", "pricing", "answer", "throughput")
+ALL = ("sweep", "pricing", "answer", "throughput", "archc")
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -122,6 +122,7 @@ def compose(
         price = cluster.price_per_device_hour
         if price is not None:
             dollars = scaled(train_time, price.value * cluster.num_devices / 3600, "USD", kind=price.kind)
+            dollars = replace(dollars, source=f"{train_time.source}; {price.source}")
         embedding = float(num_embedding_params(shape))
         inner = max(active - embedding, 1.0)
         recipe_law, schedule = default_recipe_law(law)

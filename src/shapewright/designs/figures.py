@@ -143,8 +143,8 @@ def goodput_figure(priced: PricedPlan, workload: Workload) -> Figure | None:
         value=value,
         unit="1",
         kind="derived",
-        source=f"a failure per device in {workload.device_mtbf_s / 3600:,.0f} h, best checkpoint interval "
-        "(Young, Daly)",
+        source=f"plan.goodput: a failure per device in {workload.device_mtbf_s / 3600:,.0f} h (unless --mtbf says "
+        "so: Llama 3, arXiv 2407.21783, table 5), best checkpoint interval (Young, Daly)",
         low=low,
         high=high,
     )
