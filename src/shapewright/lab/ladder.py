@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -45,7 +44,7 @@ from shapewright.lab.rungs import (
 )
 
 SAVE_EVERY_S = 20.0
-TIMED_STEPS = 4
+TIMED_STEPS = 8
 """Steps timed of each rung before a ladder is planned, after one that is not."""
 COLUMNS = (
     "name", "role", "params", "embedding_params", "tokens", "loss", "width", "depth", "lr", "batch_tokens", "steps",
@@ -239,7 +238,7 @@ def climb(
 
 
 def tokens_per_second(layout: Layout, corpus: Corpus, arm: str = BASE) -> float:
-    """Tokens per second of its own time that this process trains ``arm`` at ``layout``, median of a few steps."""
+    """Tokens per second of its own time that this process trains ``arm`` at ``layout``, by the shortest of a few steps."""
     from shapewright.lab.state import TrainState
 
     size = size_of(layout)
@@ -258,7 +257,7 @@ def tokens_per_second(layout: Layout, corpus: Corpus, arm: str = BASE) -> float:
         start = time.process_time()
         state.take_step(0.0)
         times.append(time.process_time() - start)
-    return state.setup.batch_tokens / statistics.median(times)
+    return state.setup.batch_tokens / min(times)
 
 
 def save_plan(plan: Plan, folder: Path) -> None:
