@@ -172,3 +172,28 @@ def test_a_tokenizer_makes_tokens_whose_losses_stay_comparable(tmp_path):
     assert corpus.digest != plain.digest
     with pytest.raises(UsageError, match="is no tokenizer"):
         read_corpus(tmp_path / "text.txt", tmp_path / "text.txt")
+
+
+def test_a_model_of_images_learns_the_digits():
+    pytest.importorskip("sklearn")
+    from pathlib import Path
+
+    from shapewright.architecture.shape import Patches
+    from shapewright.lab.state import Setup, TrainState
+
+    digits = read_corpus(Path("digits"))
+    assert len(digits.train) + len(digits.held_out) == 1797
+    mixer = SelfAttention(heads=2, kv_heads=2, head_dim=16, causal=False, rotary_fraction=0.0)
+    images = Shape(
+        name="vit", vocab_size=10, hidden_size=32, patches=Patches(image_size=8, patch_size=2, channels=1),
+        learned_positions=17, blocks=(Block(mixer=mixer, channel=DenseFFN(ffn_size=64), count=1),),
+    )  # fmt: skip
+    setup = Setup(shape=images, seq_len=17, batch=32, micro_batch=16, precision="fp32", weight_decay=0.1, beta1=0.9,
+                  beta2=0.99, epsilon=1e-8, gradient_clip=1.0, init_std=0.1, output_init_std=0.1)  # fmt: skip
+    state = TrainState(setup, digits)
+    before = state.judge()
+    for _ in range(60):
+        state.take_step(0.005)
+    assert state.judge() < 0.85 * before
+    with pytest.raises(UsageError, match="does not suit"):
+        TrainState(replace(setup, shape=shape()), digits)

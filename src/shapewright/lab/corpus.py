@@ -13,6 +13,7 @@ import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from shapewright.errors import UsageError
 from shapewright.lab.formats import JSON_LINES, SEPARATOR, load_tokenizer, text_of, tokens_of
 
-Bytes = NDArray[np.integer]
+Bytes = NDArray[Any]
 
 VOCAB_SIZE = 256
 """Symbols of a byte."""
@@ -32,6 +33,8 @@ MAX_BYTES = 2_000_000_000
 """Corpora are kept in memory whole [B]."""
 ROWS = (*JSON_LINES, ".parquet")
 """Endings of files whose rows are joined by zero bytes here."""
+DIGITS = "digits"
+"""The name that stands for scikit-learn's handwritten digits where no file is called so."""
 NOT_SOURCE = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 """Folders of the standard library that are left out: tests, and what others installed."""
 
@@ -84,6 +87,8 @@ def read_corpus(path: Path | None, tokenizer: Path | None = None) -> Corpus:
         return tokenised(read_corpus(path), tokenizer)
     if path is None:
         return standard_library()
+    if str(path) == DIGITS and not path.exists():
+        return digits()
     if path.is_file():
         return _join(path.name, path.parent, [path])
     if path.is_dir():
@@ -96,6 +101,27 @@ def read_corpus(path: Path | None, tokenizer: Path | None = None) -> Corpus:
     raise UsageError(
         f"--data (={str(path)!r}) is not there", "a corpus is a file or a folder", "check the path"
     )
+
+
+def digits() -> Corpus:
+    """Handwritten digits of 8 x 8 pixels with their classes (scikit-learn): rows of 64 pixels in 0 to 1, then the class.
+
+    Every fifth image by the hash of its number is held out.
+
+    Raises:
+        UsageError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UsageError(
+            "scikit-learn is not installed", "it holds the digits", "install it: pip install scikit-learn"
+        ) from error
+    pixels, classes = load_digits(return_X_y=True)
+    rows = np.concatenate((pixels / 16.0, classes[:, None]), axis=1).astype(np.float32)
+    held = np.array([_hash(str(i)) % 5 == 0 for i in range(len(rows))])
+    return Corpus(name="scikit-learn digits", train=rows[~held], held_out=rows[held], num_files=len(rows), skipped=(),
+                  vocab_size=10)  # fmt: skip
 
 
 def tokenised(corpus: Corpus, tokenizer: Path) -> Corpus:
@@ -198,6 +224,31 @@ class Windows:
             start = self._shift + int(self._order[place]) * self._seq_len
             rows.append(self._text[start : start + self._seq_len + 1])
         return np.stack(rows).astype(np.int64)
+
+
+class Rows:
+    """Images with their classes in a fixed random order: every one once per pass, then again in another order."""
+
+    def __init__(self, rows: NDArray[np.float32], *, seed: int) -> None:
+        """``rows`` (n, pixels and class)."""
+        self._rows, self._seed = rows, seed
+        self._pass, self._order = -1, np.zeros(0, np.int64)
+
+    @property
+    def per_pass(self) -> int:
+        """Images in one pass."""
+        return len(self._rows)
+
+    def take(self, first: int, count: int) -> NDArray[np.float32]:
+        """(count, pixels and class) Images number ``first`` and following."""
+        found = []
+        for index in range(first, first + count):
+            number, place = divmod(index, len(self._rows))
+            if number != self._pass:
+                self._pass = number
+                self._order = np.random.default_rng([self._seed, number]).permutation(len(self._rows))
+            found.append(self._rows[self._order[place]])
+        return np.stack(found)
 
 
 def judged_windows(text: Bytes, *, seq_len: int, most: int = 512) -> NDArray[np.int64]:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from shapewright.architecture.shape import Shape
-from shapewright.errors import MeasurementError
+from shapewright.errors import MeasurementError, UsageError
 from shapewright.lab.attend import BLOCK
-from shapewright.lab.corpus import Corpus, Windows, judged_windows
+from shapewright.lab.corpus import Corpus, Rows, Windows, judged_windows
 from shapewright.lab.nets import Net, choose_kernels, initialise
 
 _MAGIC = b"shapewright checkpoint 1\n"
@@ -70,8 +70,22 @@ class TrainState:
         initialise(self.net, std=setup.init_std, output_std=setup.output_init_std, seed=setup.seed)
         choose_kernels(self.net, attention_block=setup.attention_block, scan_chunk=setup.scan_chunk)
         self.net.to(device)
-        self.windows = Windows(corpus.train, seq_len=setup.seq_len, seed=setup.seed)
-        self._judged = judged_windows(corpus.held_out, seq_len=setup.seq_len)
+        self.patches = setup.shape.patches
+        if (self.patches is None) != (corpus.train.ndim == 1):
+            raise UsageError(
+                f"{corpus.name} does not suit {setup.shape.name}", "one is of images and the other of text",
+                "give a design of images --data digits, and one of text a text",
+            )  # fmt: skip
+        self.windows = (
+            Rows(corpus.train, seed=setup.seed)
+            if self.patches is not None
+            else Windows(corpus.train, seq_len=setup.seq_len, seed=setup.seed)
+        )
+        self._judged = (
+            corpus.held_out
+            if self.patches is not None
+            else judged_windows(corpus.held_out, seq_len=setup.seq_len)
+        )
         matrices = [p for p in self.net.parameters() if p.dim() >= 2]
         vectors = [p for p in self.net.parameters() if p.dim() < 2]
         groups = [{"params": matrices, "weight_decay": setup.weight_decay}]
@@ -110,10 +124,9 @@ class TrainState:
         return total
 
     def judge(self) -> float:
-        """Mean loss on the held-out windows [nat/token]; the weights stay as they are."""
-        return (
-            sum(self._judge_piece(piece) for piece in self._pieces(self._judged)) / self._judged[:, 1:].size
-        )
+        """Mean loss on the held-out windows [nat/token] or images [nat]; the weights stay as they are."""
+        count = len(self._judged) if self.patches is not None else self._judged[:, 1:].size
+        return sum(self._judge_piece(piece) for piece in self._pieces(self._judged)) / count
 
     def contents(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -129,18 +142,22 @@ class TrainState:
         self.optimizer.load_state_dict(contents["optimizer"])
         self.step = contents["step"]
 
-    def _pieces(self, rows: NDArray[np.int64]) -> Iterator[torch.Tensor]:
+    def _pieces(self, rows: NDArray[Any]) -> Iterator[torch.Tensor]:
         size = max(8192 // self.setup.seq_len, 1)
         for first in range(0, len(rows), size):
             yield torch.from_numpy(rows[first : first + size]).to(self.device)
 
     @torch.no_grad()
     def _judge_piece(self, piece: torch.Tensor) -> float:
-        return float(self._loss(piece)) * piece[:, 1:].numel()
+        return float(self._loss(piece)) * (len(piece) if self.patches is not None else piece[:, 1:].numel())
 
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
         lower = self.setup.precision == "bf16"
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=lower):
+            if self.patches is not None:
+                side, channels = self.patches.image_size, self.patches.channels
+                logits = self.net(rows[:, :-1].view(-1, channels, side, side))
+                return functional.cross_entropy(logits.float(), rows[:, -1].long())
             logits = self.net(rows[:, :-1])
         return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
 
