@@ -76,8 +76,8 @@ APART = (
 def starts() -> dict[str, Engine]:
     """The engines before any fit: what their documentation states."""
     return {
-        "vllm": Engine(name="vllm", label="vLLM 0.11 to 0.19", backend="vllm", reserve=False),
-        "sglang": Engine(name="sglang", label="SGLang 0.5", backend="sglang", reserve=False),
+        "vllm": Engine(name="vllm", label="vLLM 0.11 to 0.19", backend="vllm"),
+        "sglang": Engine(name="sglang", label="SGLang 0.5", backend="sglang"),
         "trtllm": Engine(name="trtllm", label="TensorRT-LLM 1.0 to 1.3", backend="trtllm"),
     }
 

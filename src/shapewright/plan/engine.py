@@ -76,8 +76,6 @@ class Engine:
     max_num_tokens)."""
     max_sequences: int = 1024
     """Running requests of one replica at most."""
-    reserve: bool = True
-    """True where a request starts only if its whole output fits (no eviction)."""
     draft: float = 0.05
     """Cost of one drafted token over a step without drafts [1]."""
     acceptance: float = 0.65
@@ -151,8 +149,6 @@ def to_toml(engine: Engine) -> str:
         value = getattr(engine, f.name)
         if isinstance(value, Mapping):
             table = f"\n[{f.name}]\n" + "".join(f'"{key}" = {item}\n' for key, item in sorted(value.items()))
-        elif isinstance(value, bool):
-            rows.append(f"{f.name} = {str(value).lower()}")
         elif isinstance(value, float):
             rows.append(
                 f"{f.name} = {value:.5g}"

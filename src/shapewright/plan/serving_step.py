@@ -12,7 +12,6 @@ Neglected: communication hidden behind computation, uneven groups, the embedding
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
@@ -384,19 +383,3 @@ def _sends(shape: Shape, c: _Context, pp: Array) -> Array:
         stride=np.asarray(c.tp * c.adp).astype(np.int64),
     )
     return (pp - 1.0) * hop
-
-
-Pricer = Callable[..., PassCost]
-
-
-def covered(model: CostModel) -> None:
-    """Refuse a device without any decode kernel.
-
-    Raises:
-        NotCoveredError: none is calibrated on it or on a relative.
-    """
-    if not any(fit.family.startswith("attention_decode") for fit in model.calibration.fits):
-        raise NotCoveredError(
-            f"{model.accelerator.name} has no calibrated decode kernel", "serving is priced from measured kernels",
-            "choose another device, or calibrate it: shapewright measure",
-        )  # fmt: skip
