@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from shapewright.architecture.graph import num_params
 from shapewright.architecture.presets import preset
 from shapewright.cli.main import app
 from shapewright.errors import NotCoveredError, UsageError
+from shapewright.hardware.catalog import load_accelerator
 from shapewright.outlook.requests import parse_budget
 from shapewright.outlook.versus import Comparison, compare
+from shapewright.plan.serving_formats import serving_formats
+from shapewright.plan.serving_memory import weight_bytes
+from shapewright.plan.serving_step import Layout
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options
 from shapewright.search.learning import mixer_shares
@@ -65,6 +71,20 @@ def test_an_lstm_has_no_verdict_because_what_it_learns_is_unknown(found: Compari
     assert all(v.name != "lstm" for v in found.verdicts)
     with pytest.raises(NotCoveredError, match="lstm"):
         mixer_shares(preset("lstm", 1e9))
+
+
+def test_ternary_weights_save_bytes_while_serving_and_nothing_while_training() -> None:
+    shapes = [preset(name, 1e9) for name in ("transformer", "bitnet")]
+    budget = Budget(kind="time", value=86_400.0)
+    plain, ternary = compare(shapes, "8xh100_sxm", budget, Options(), text="1d", context=1024).sides
+    assert ternary.tokens < plain.tokens
+    formats = serving_formats("bf16", shapes[0], load_accelerator("h100_sxm"))
+    held = [float(np.ravel(weight_bytes(shape, Layout(), formats))[0]) for shape in shapes]
+    inside = 2.0 * float(num_params(shapes[0])) - 4.0 * shapes[0].vocab_size * shapes[0].hidden_size
+    assert held[0] - held[1] == pytest.approx(inside * 7 / 8, rel=0.01)
+    assert ternary.decode_tokens_per_s is not None
+    assert plain.decode_tokens_per_s is not None
+    assert ternary.decode_tokens_per_s > 1.05 * plain.decode_tokens_per_s
 
 
 @pytest.mark.parametrize(

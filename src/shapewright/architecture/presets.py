@@ -73,7 +73,7 @@ MIXERS: dict[str, Callable[[int], Mixer]] = {
 """Name to mixer of a width."""
 HYBRIDS = {"hybrid_deltanet": ("gated_deltanet", 3), "hybrid_kda": ("kda", 3), "hybrid_mamba2": ("mamba2", 7)}
 """Layers of a recurrence for each layer of full attention (Qwen3-Next, Kimi Linear, Nemotron-H)."""
-NAMES = (*MIXERS, *HYBRIDS, "moe")
+NAMES = (*MIXERS, *HYBRIDS, "moe", "bitnet")
 
 
 def layout(params: float) -> tuple[int, int]:
@@ -129,6 +129,9 @@ def preset(name: str, params: float, *, vocab_size: int = VOCABULARY) -> Shape:
     """
     if name not in NAMES:
         raise UnknownNameError("architecture", name, NAMES)
+    if name == "bitnet":
+        plain = preset("transformer", params, vocab_size=vocab_size)
+        return replace(plain, name=name, blocks=tuple(replace(b, ternary=True) for b in plain.blocks))
     if name in MIXERS:
         return model_around(name, MIXERS[name], params, vocab_size=vocab_size)
     width, depth = layout(params)

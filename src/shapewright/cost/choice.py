@@ -16,7 +16,7 @@ from shapewright.hardware.calibration import Calibration, Fit
 FALLBACK = {
     "fp16": ("bf16",), "tf32": ("bf16",), "fp32": ("bf16",), "fp8": ("bf16",), "fp8_block": ("fp8", "bf16"),
     "nvfp4": ("fp8", "bf16"), "int8": ("fp8", "bf16"), "int8_wo": ("bf16",), "int4_wo": ("int8_wo", "bf16"),
-    "bytes": ("fp8",),
+    "bytes": ("fp8",), "ternary": ("int4_wo", "int8_wo", "bf16"),
 }  # fmt: skip
 """Which format's coefficients stand in, in order; they are ratios to the wanted format's own peak and bytes."""
 SCAN_FITS = {"delta": "gdn", "kda": "kda", "rwkv7": "kda", "ssd": "mamba2"}

@@ -60,6 +60,8 @@ FORMATS: dict[str, KernelFormat] = {
             weight_bytes=0.53125,
             quantises=True,
         ),
+        # Two bits a weight, unpacked beside the multiply; one scale per matrix (BitNet b1.58).
+        KernelFormat(name="ternary", peak=("bf16", "fp16"), activation_bytes=2.0, weight_bytes=0.25),
         KernelFormat(name="int4_wo", peak=("bf16", "fp16"), activation_bytes=2.0, weight_bytes=0.53125),
     )
 }

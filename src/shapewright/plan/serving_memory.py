@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shapewright.architecture.graph import build_graph
 from shapewright.architecture.operator import GroupedMatmul, Matmul, Size
 from shapewright.architecture.shape import LatentAttention, SelfAttention, Shape, SparseAttention
+from shapewright.cost.formats import kernel_format
 from shapewright.plan.serving_formats import CACHES, STATE_BYTES, ServingFormats
 from shapewright.plan.serving_step import Layout
 
@@ -62,12 +63,13 @@ def weight_bytes(shape: Shape, layout: Layout, formats: ServingFormats) -> Array
         for op in ops:
             if isinstance(op, GroupedMatmul) and op.over == "experts":
                 held = op.params * formats.expert_bytes / world
-            elif isinstance(op, Matmul) and op.split != "none":
-                held = op.params * formats.product_bytes / tp
+            elif isinstance(op, Matmul):
+                width = kernel_format("ternary").weight_bytes if op.ternary else formats.product_bytes
+                held = op.params * width / (tp if op.split != "none" else 1.0)
             elif isinstance(op, GroupedMatmul):
                 held = op.params * 2.0 / tp
             else:
-                held = op.params * (formats.product_bytes if isinstance(op, Matmul) else 2.0)
+                held = op.params * 2.0
             total = total + count * held / layout.pp
     for op in (*graph.embedding, *graph.head):
         total = total + op.params * 2.0 / tp

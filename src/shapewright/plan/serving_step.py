@@ -256,7 +256,7 @@ def _seconds(op: Operator, c: _Context) -> tuple[str, Array]:
         n = op.n / c.tp if op.split == "column" else op.n
         k = op.k / c.tp if op.split == "row" else op.k
         plain = op.place == "head" or op.name.startswith(("ffn.router", "ffn.shared.gate"))
-        fmt = HEAD_FORMAT if plain else c.formats.products
+        fmt = "ternary" if op.ternary else HEAD_FORMAT if plain else c.formats.products
         m = np.maximum(np.ceil(np.asarray(op.m, float)), 1.0)
         # Engines pad a weight to whole blocks of scales when they load it.
         block = kernel_format(fmt).block

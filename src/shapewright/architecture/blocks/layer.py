@@ -54,7 +54,7 @@ def block_operators(
     mixer = _mixer(block, width, batch, seq_len, past_len, decode)
     channel = _channel(block, width, batch, seq_len)
     if block.ternary:
-        mixer, channel = _ternary(mixer), _ternary(channel)
+        mixer, channel = _ternary(mixer, decode), _ternary(channel, decode)
     if block.parallel:
         norms = [norm_operator("attention.norm", block.norm, tokens=tokens, width=width)]
         if not block.shared_norm:
@@ -118,12 +118,12 @@ def _channel(block: Block, width: Size, batch: Size, seq_len: Size) -> tuple[Ope
             return hashed_operators(channel, width, batch=batch, seq_len=seq_len)
 
 
-def _ternary(ops: tuple[Operator, ...]) -> tuple[Operator, ...]:
+def _ternary(ops: tuple[Operator, ...], decode: bool) -> tuple[Operator, ...]:
     """Products with ternary weights: the input is scaled to 8 bits, and training quantises its full weights anew."""
     found: list[Operator] = []
     for op in ops:
         if isinstance(op, Matmul):
-            size = op.m * op.k + op.n * op.k
+            size = op.m * op.k + (0 if decode else op.n * op.k)
             found.append(
                 Pointwise(name=f"{op.name}.quantise", place="layer", read=size, written=size / 2, split="features",
                           backward_factor=1.0)
