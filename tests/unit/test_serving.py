@@ -65,16 +65,16 @@ def test_passes_priced_together_equal_those_priced_alone():
 def test_closed_loop_has_the_right_limits():
     engine = Engine(name="x", label="x", request_s=0.01, burst=0.0, queue=0.0, own=1.0, wait_steps=0.0)
     one = closed_loop(engine, step=np.array(0.01), prefill=np.array(0.1), groups=1, concurrency=1, capacity=64,
-                      isl=1000, osl=100)  # fmt: skip
+                      osl=100)  # fmt: skip
     assert one.tpot == pytest.approx(0.01)
     assert one.ttft == pytest.approx(0.11)
     # Everyone's prompt passes once per answer.
     many = closed_loop(engine, step=np.array(0.01), prefill=np.array(0.1), groups=1, concurrency=51, capacity=64,
-                       isl=1000, osl=100)  # fmt: skip
+                       osl=100)  # fmt: skip
     assert many.tpot == pytest.approx(0.01 + 50 * 0.1 / 100)
     # Twice what fits: half of them wait for a whole stay.
     full = closed_loop(engine, step=np.array(0.01), prefill=np.array(0.1), groups=1, concurrency=128, capacity=64,
-                       isl=1000, osl=100)  # fmt: skip
+                       osl=100)  # fmt: skip
     assert full.waiting == pytest.approx(100 * float(full.tpot))
     assert float(full.rate) == pytest.approx(64 / (100 * float(full.tpot)))
 

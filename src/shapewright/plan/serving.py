@@ -98,8 +98,8 @@ def prefill_seconds(cost: PassCost, engine: Engine, formats: ServingFormats, *, 
 
 
 def closed_loop(
-    engine: Engine, *, step: Array, prefill: Array, groups: Size, concurrency: Size, capacity: Size, isl: Size,
-    osl: Size, replicas: Size = 1, burst: Size | None = None,
+    engine: Engine, *, step: Array, prefill: Array, groups: Size, concurrency: Size, capacity: Size, osl: Size,
+    replicas: Size = 1, burst: Size | None = None,
 ) -> Served:  # fmt: skip
     """A deployment of equal replicas under constant concurrency.
 

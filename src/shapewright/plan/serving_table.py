@@ -88,8 +88,8 @@ class StepTable:
         batch = np.maximum(np.minimum(concurrency, capacity), 1.0)
         return closed_loop(
             self.engine, step=self.step(layout, batch, isl + osl / 2), prefill=self.prompt(layout, isl, cached),
-            groups=np.asarray(self.layouts.adp, float)[layout], concurrency=concurrency, capacity=capacity, isl=isl,
-            osl=osl, replicas=replicas, burst=burst,
+            groups=np.asarray(self.layouts.adp, float)[layout], concurrency=concurrency, capacity=capacity, osl=osl,
+            replicas=replicas, burst=burst,
         )  # fmt: skip
 
     def opened(

@@ -179,8 +179,7 @@ def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
         mean = priced[0] ** (1.0 - engine.drafting_share) * priced[DRAFTS[-1]] ** engine.drafting_share
         steps = np.where(unknown, mean, steps)
     together = closed_loop(engine, step=steps[:, -1], prefill=prefill, groups=groups, concurrency=load / workers,
-                           capacity=np.minimum(capacity, np.maximum(point.batches[:, -1], 1.0)), isl=point.column("isl"),
-                           osl=osl)  # fmt: skip
+                           capacity=np.minimum(capacity, np.maximum(point.batches[:, -1], 1.0)), osl=osl)  # fmt: skip
     found: Served = together
     if apart.any():
         split = disaggregated(
