@@ -157,7 +157,7 @@ def _show(found: Runs, base: str, tuning: str, gains: dict[str, dict[str, Gain]]
             f"slope      {first.slope:+.3f} ({first.slope_low:+.3f} to {first.slope_high:+.3f}) d ln gain / d ln FLOP"
         )
         console.print(
-            f"power      a gain of {first.detectable_gain:.2f}x and a slope of {first.detectable_slope:.2f} would show; "
+            f"power      a gain of {first.detectable_gain:.2f}x and a slope of {first.detectable_slope:.3f} would show; "
             f"floor {first.floor:.3f}"
         )
         for unit in ("seconds", "joules"):

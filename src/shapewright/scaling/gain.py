@@ -372,7 +372,7 @@ def _judge(
     if found.gain_p <= false_rate:
         kind: Verdict = "constant gain" if found.middle > 1.0 else "constant loss"
         return kind, (f"the arms differ (p = {found.gain_p:.2g}) and their exponents are not told apart "
-                      f"(p = {found.slope_p:.2g}; a slope of {found.detectable_slope:.2f} would have shown)",)  # fmt: skip
+                      f"(p = {found.slope_p:.2g}; a slope of {found.detectable_slope:.3f} would have shown)",)  # fmt: skip
     return "inconclusive", (
         "the arms differ, but neither in level nor in slope for sure",
         _advice(new, base, found),
