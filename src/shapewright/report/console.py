@@ -30,6 +30,7 @@ from shapewright.report.text import (
     shares_by_cause,
     standing,
     ties_text,
+    transfer_text,
 )
 from shapewright.units import format_count, format_quantity
 
@@ -122,7 +123,14 @@ def _recipe_lines(design: Design) -> list[Text]:
         by_kind.setdefault(figure.kind, []).append(f"{name} {text}")
     figures = [_evident(" · ".join(texts), kind) for kind, texts in by_kind.items()]
     remarks = [plain(remark, "yellow") for remark in (recipe.remarks if recipe else ())]
-    return [plain(f"batch of {batch_text(design)}"), plain(how), *figures, *remarks]
+    carried = transfer_text(design)
+    return [
+        plain(f"batch of {batch_text(design)}"),
+        plain(how),
+        *figures,
+        *remarks,
+        *([plain(carried)] if carried else []),
+    ]
 
 
 def _why_lines(design: Design) -> list[Text]:

@@ -187,6 +187,19 @@ def prediction_rows(predicted: Prediction) -> tuple[Row, ...]:
     )
 
 
+def transfer_text(design: Design) -> str:
+    """How to carry tuned values over from a small proxy; empty where there is no recipe."""
+    t = design.recipe.transfer if design.recipe is not None else None
+    if t is None:
+        return ""
+    return (
+        f"or tune a proxy of {t.proxy_width:.0f}x{t.proxy_depth:.0f} and multiply: matrices' rate "
+        f"{t.hidden_learning_rate:.3g}, their init std {t.hidden_init_std:.3g} and weight decay "
+        f"{t.hidden_weight_decay:.3g}, residual branches {t.residual_multiplier:.3g}, logits {t.logit_multiplier:.3g}, "
+        f"epsilon {t.epsilon:.3g}; scores over the head's width ({t.source})"
+    )
+
+
 def _bits_per_byte(loss: Figure | None) -> Figure | None:
     """The loss of a byte model in the unit that models with other tokenizers can be compared in."""
     if loss is None or loss.unit != "nat/byte":

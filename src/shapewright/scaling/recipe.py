@@ -35,9 +35,12 @@ from shapewright.scaling.hyperparameters import (
     steplaw_learning_rate,
 )
 from shapewright.scaling.law import BYTES_LAW, Law
+from shapewright.scaling.transfer import Transfer, completep
 
 Schedule = Literal["cosine", "wsd"]
 RecipeLaw = Literal["steplaw", "deepseek", "ladder"]
+PROXY = (256.0, 8.0)
+"""Width and depth of the proxy that transfer factors start from (assumed: what a laptop tunes in an hour)."""
 SMALL_BATCH_TOKENS = 2**19
 """Below half a million tokens a batch, beta2 .95 forgets too fast (Porian et al. 2024, arXiv 2406.19146, section 3.5)."""
 
@@ -78,6 +81,8 @@ class Recipe:
     """The same for the matrices that write to the residual stream."""
     remarks: tuple[str, ...]
     """Where a law is used beyond its runs."""
+    transfer: Transfer | None = None
+    """How to carry over what was tuned on a small proxy instead (CompleteP; with the proxy's depth, muP)."""
 
 
 def default_recipe_law(law: Law | None) -> tuple[Literal["steplaw", "ladder"], Schedule]:
@@ -190,6 +195,9 @@ def recipe(
         init_std=_figure(std, "assumed", "sqrt(2 / (5 width)): Nguyen and Salazar 2019 (arXiv 1910.05895)"),
         output_init_std=_figure(std / (2.0 * depth) ** 0.5, "assumed", "init_std / sqrt(2 depth): Radford et al. 2019"),
         remarks=_remarks(law, params, tokens, chosen, best, peak),
+        transfer=completep(
+            width=width, depth=depth, proxy_width=min(PROXY[0], width), proxy_depth=min(PROXY[1], depth)
+        ),
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ COMPLETEP_SOURCE = "CompleteP: Dey et al. 2025 (arXiv 2505.01618, table 1)"
 class Transfer:
     """Factors from the tuned proxy to the target; multiply the proxy's values by them."""
 
+    proxy_width: float
+    """Width of the model that was tuned."""
+    proxy_depth: float
+    """Its layers."""
     hidden_learning_rate: float
     """Learning rate of the matrices inside the layers."""
     hidden_weight_decay: float
@@ -69,6 +73,8 @@ def completep(
     by_width, by_depth = width / proxy_width, depth / proxy_depth
     depth_rate = by_depth ** (depth_exponent - 1.0)
     return Transfer(
+        proxy_width=proxy_width,
+        proxy_depth=proxy_depth,
         hidden_learning_rate=depth_rate / by_width,
         hidden_weight_decay=by_width,
         hidden_init_std=by_width**-0.5,

@@ -142,3 +142,16 @@ def test_transfer_to_itself_changes_nothing():
         completep(width=512, depth=8, proxy_width=512, proxy_depth=8, depth_exponent=2.0)
     with pytest.raises(UsageError, match="proxy_width"):
         completep(width=512, depth=8, proxy_width=0, proxy_depth=8)
+
+
+def test_a_recipe_says_how_to_carry_over_what_a_proxy_was_tuned_to():
+    """CompleteP from a proxy; a model as small as the proxy keeps everything."""
+    large = recipe(params=2.5e10, tokens=5e11, width=5120, depth=64).transfer
+    assert large is not None
+    assert (large.proxy_width, large.proxy_depth) == (256, 8)
+    assert large.hidden_learning_rate == pytest.approx(256 / 5120)
+    assert large.residual_multiplier == pytest.approx(8 / 64)
+    assert "2505.01618" in large.source
+    small = recipe(params=1e5, tokens=1e7, width=64, depth=4).transfer
+    assert small is not None
+    assert small.hidden_learning_rate == small.residual_multiplier == small.hidden_weight_decay == 1.0
