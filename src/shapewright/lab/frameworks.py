@@ -212,7 +212,9 @@ def _by_regime(points: list[Point]) -> dict[str, list[Point]]:
 
 def _widths(points: list[Point]) -> tuple[float, float]:
     widths = [float(p.row.shape.hidden_size) for p in points]
-    return min(widths), max(widths)
+    # A few odd rows do not stretch the range.
+    low, high = np.quantile(widths, (0.02, 0.98), method="nearest")
+    return float(low), float(high)
 
 
 def _fold(row: Row) -> int:

@@ -148,5 +148,4 @@ def _on_axis(context: Context, kind: str, num_bytes: Array, size: Size, stride: 
         num_bytes,
         size=np.broadcast_to(np.asarray(size), context.grid),
         stride=np.broadcast_to(np.asarray(stride), context.grid),
-        rails=context.framework.rails,
     )

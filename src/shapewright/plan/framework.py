@@ -59,8 +59,8 @@ class Framework:
     """Share of hidden communication by which the kernels that hide it become longer: they share processors and
     memory bandwidth; 1 hides nothing [1]."""
     rails: float = 1.0
-    """Share of a node's network cards that a collective over all of its devices keeps busy; a ring that NCCL builds per card
-    uses them all, gathers of single parameters in 2021 little more than one of eight [1]."""
+    """Share of a node's network cards that fully sharded weights and their gradients keep busy; a ring that NCCL builds per
+    card uses them all, gathers of single parameters in 2021 little more than one of eight [1]."""
     jitter: float = 0.0
     """Standard deviation of a device's step over the mean; a step waits for the slowest of N, about sqrt(2 ln N) deviations
     [1]."""

@@ -96,17 +96,17 @@ def plan_wires(model: CostModel, cluster: Cluster, plans: Plan, rails: float = 1
     group, spread = np.where(drifting, shard, dp) * cp, ep * etp
     copies = np.maximum(group * tp // spread, 1)
 
-    def wire(kind: str, used: Any, size: Size, stride: Size) -> Wire:
+    def wire(kind: str, used: Any, size: Size, stride: Size, cards: float = 1.0) -> Wire:
         size = np.where(used, size, 1)
-        low = collective_seconds(model, cluster, kind, _LOW, size=size, stride=stride, rails=rails)
-        high = collective_seconds(model, cluster, kind, _HIGH, size=size, stride=stride, rails=rails)
+        low = collective_seconds(model, cluster, kind, _LOW, size=size, stride=stride, rails=cards)
+        high = collective_seconds(model, cluster, kind, _HIGH, size=size, stride=stride, rails=cards)
         beta = (high - low) / (_HIGH - _LOW)
         return Wire(alpha=np.maximum(low - beta * _LOW, 0.0), beta=beta)
 
     return Wires(
         # Context-parallel ranks hold the same weights, so they shard them too (FSDP2's dp_shard_cp mesh).
-        layer_gather=wire("all_gather", full, shard * cp, tp),
-        layer_scatter=wire("reduce_scatter", full, shard * cp, tp),
+        layer_gather=wire("all_gather", full, shard * cp, tp, rails),
+        layer_scatter=wire("reduce_scatter", full, shard * cp, tp, rails),
         send=wire("send", pp > 1, 2, tp * cp * dp),
         reduce=wire("all_reduce", plain, group, tp),
         scatter=wire("reduce_scatter", zero, group, tp),
