@@ -24,9 +24,8 @@ from pydantic import ConfigDict, Field, create_model
 
 from shapewright.studio.questions import Verb
 
-ASKABLE = (
-    "compare", "efficiency", "history", "kernels", "plan", "portfolio", "scale", "serve-plan", "sweep", "whatif",
-)  # fmt: skip
+ASKABLE = ("efficiency", "history", "scale")
+"""Those whose every request that the description allows was seen to end without a bug (``tests/unit/studio``)."""
 _TEXT = Annotated[str, Field(max_length=120, pattern=r"^(?!.*\.(toml|json)$)[^/\\~]+(/(s|h|W|Wh))?$")]
 _NUMBERS = {
     int: Annotated[int, Field(ge=-(10**12), le=10**12)],
