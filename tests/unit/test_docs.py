@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from shapewright.cli.main import app
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("tutorial.md", "how-to/cluster.md", "how-to/accelerator.md", "../AGENTS.md")
+OUTLOOK = tuple(f"how-to/{verb}.md" for verb in ("history", "efficiency", "whatif", "portfolio"))
+PAGES = ("tutorial.md", "how-to/cluster.md", "how-to/accelerator.md", "../AGENTS.md", *OUTLOOK)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -74,7 +74,7 @@ _PEAKS = ("peak_flops", "sparse_flops", "achievable_flops")
 
 def known_properties() -> tuple[str, ...]:
     """Every name that ``--set`` and ``--sweep`` take here."""
-    return (*PROPERTIES, *TEXTS, "seq_len", *CLUSTER_UNITS)
+    return tuple(dict.fromkeys((*PROPERTIES, *TEXTS, "seq_len", *CLUSTER_UNITS)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
