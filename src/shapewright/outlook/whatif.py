@@ -114,7 +114,7 @@ def whatif(
             raise UsageError(
                 f"--wish (={kind!r}) is not known", "known: dollars, power", "for example --wish dollars"
             )
-    costs = _costs(changed, shares) if slopes or wish or shares else ()
+    costs: tuple[Shares, ...] = _costs(changed, shares) if slopes or wish or shares else ()
     near = search(real, budget, options)
     base = best_design(real, budget, options, near=near)
     assert base.loss is not None
