@@ -114,7 +114,7 @@ def whatif(
             raise UsageError(
                 f"--wish (={kind!r}) is not known", "known: dollars, power", "for example --wish dollars"
             )
-    costs: tuple[Shares, ...] = _costs(changed, shares) if slopes or wish or shares else ()
+    costs = _costs(changed, shares) if slopes or wish or shares else None
     near = search(real, budget, options)
     base = best_design(real, budget, options, near=near)
     assert base.loss is not None
@@ -138,10 +138,10 @@ def whatif(
         asked=(ask(" ".join(settings), changed),) if settings else (), swept=tuple(swept), axes=axes,
         scenarios=tuple(told),
         elasticities=elasticities(changed, budget, options, _sensible(changed), dollars=costs[0], power=costs[1])
-        if slopes else (),
-        wanted=tuple(wanted(changed, budget, options, costs[("dollars", "power").index(kind)]) for kind in wish),
+        if slopes and costs else (),
+        wanted=tuple(wanted(changed, budget, options, each) for kind in wish for each in costs or () if each.kind == kind),
         contest=_contest(cluster, budget, options, settings, sweeps) if primitives else None,
-        shares=costs, remarks=_remarks(changed),
+        shares=costs or (), remarks=_remarks(changed),
     )  # fmt: skip
 
 
