@@ -87,7 +87,7 @@ def open_tab(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
 
         def hear(message: Any) -> None:
             if message.type in {"error", "warning"} and not any(part in message.text for part in allowed):
