@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import shapewright.search.arm as arm_module
 from shapewright.architecture.graph import num_active_params, num_params
 from shapewright.errors import UnknownNameError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
@@ -15,7 +14,7 @@ from shapewright.plan.rules import check_plan
 from shapewright.scaling.experts import MEASURED_RATIO
 from shapewright.scaling.law import load_law
 from shapewright.scaling.mixers import PRIORS
-from shapewright.search.arm import Job, price_arm, scout
+from shapewright.search.arm import BOUNDED_WINDOW, Job, price_arm, scout
 from shapewright.search.budget import Budget
 from shapewright.search.engine import run_tasks
 from shapewright.search.families import FAMILIES, families
@@ -60,14 +59,12 @@ def job(name: str, *, bar: float = np.inf) -> Job:
 
 
 @pytest.mark.parametrize("name", ["deltanet", "64 experts", "sliding"])
-def test_a_bound_changes_neither_the_choice_nor_its_ties(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bound_changes_neither_the_choice_nor_its_ties(name: str) -> None:
     """The same arm with nothing left out: a naive twin that prices every pair."""
     one = job(name)
     one = replace(one, bar=scout(one))
     bounded = price_arm(one)
-    everything = replace(one, family=replace(one.family, name="dense"), bar=np.inf)
-    monkeypatch.setattr(arm_module, "SIZE_WINDOW", arm_module.BOUNDED_WINDOW)
-    full = price_arm(everything)
+    full = price_arm(replace(one, family=replace(one.family, name="dense"), bar=np.inf, reach=BOUNDED_WINDOW))
     assert bounded.sweep.rejected[BOUNDED] > 0
     assert bounded.sweep.num_pairs == full.sweep.num_pairs
     assert bounded.sweep.num_priced < full.sweep.num_priced
