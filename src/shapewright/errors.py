@@ -47,7 +47,7 @@ class UnknownNameError(UsageError):
     """A name that is in no catalogue; ``known`` are the names that are."""
 
     def __init__(self, parameter: str, name: str, known: Iterable[str], fix: str = "") -> None:
-        known = sorted(known)
+        known = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         listing = (
             ", ".join(known) if len(known) <= 12 else ", ".join(known[:12]) + f", ... ({len(known)} in all)"
