@@ -49,9 +49,10 @@ class UnknownNameError(UsageError):
     def __init__(self, parameter: str, name: str, known: Iterable[str], fix: str = "") -> None:
         known = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-        listing = (
-            ", ".join(known) if len(known) <= 12 else ", ".join(known[:12]) + f", ... ({len(known)} in all)"
-        )
+        # A name may hold a comma itself.
+        listing = ("; " if any("," in each for each in known) else ", ").join(known[:12])
+        if len(known) > 12:
+            listing += f", ... ({len(known)} in all)"
         super().__init__(
             f"{parameter} (={name!r}) is not known",
             f"known: {listing}",

@@ -128,7 +128,7 @@ def families(kind: str) -> tuple[Family, ...]:
         **{name: [family] for name, family in FAMILIES.items() if name != "dense"},
     }
     if kind not in known:
-        raise UnknownNameError("family", kind, known)
+        raise UnknownNameError("--search", kind, known, "try: --search all")
     return tuple(known[kind])
 
 
