@@ -22,7 +22,7 @@ def command(
     ] = None,
     devices: Annotated[int, typer.Option(help="How many of each for --model.")] = 8,
     tokens: Annotated[
-        str | None, typer.Option(help="Training tokens for --model [default: 20 per parameter].")
+        str | None, typer.Option(help="Training tokens for --model (default: 20 per parameter).")
     ] = None,
     law: o.LawName = None,
     report: Report = None,

@@ -38,7 +38,7 @@ def command(
     tuning: Annotated[
         str | None,
         typer.Option(
-            help="tuned, transferred or untuned learning rates [default: the ladder's, else untuned]."
+            help="tuned, transferred or untuned learning rates (default: the ladder's, else untuned)."
         ),
     ] = None,
     floor_max: Annotated[

@@ -17,11 +17,11 @@ def command(
     ],
     on: Annotated[str, typer.Option("--on", help="Accelerator, e.g. b200_sxm.")] = "b200_sxm",
     tokens: Annotated[
-        str | None, typer.Option(help="Tokens of the run [default: the design's, else 1T].")
+        str | None, typer.Option(help="Tokens of the run (default: the design's, else 1T).")
     ] = None,
     size: Annotated[str, typer.Option(help="Parameters, for a primitive.")] = "7B",
     seq_len: Annotated[
-        int | None, typer.Option("--seq-len", help="Tokens per sequence [default: the design's, else 8192].")
+        int | None, typer.Option("--seq-len", help="Tokens per sequence (default: the design's, else 8192).")
     ] = None,
     tp: Annotated[int | None, typer.Option("--tp", help="Tensor parallelism.")] = None,
     micro_batch: Annotated[int | None, typer.Option("--micro-batch", help="Sequences per device.")] = None,

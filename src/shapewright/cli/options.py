@@ -30,32 +30,32 @@ SeqLen = Annotated[
     int | None,
     typer.Option(
         "--seq-len",
-        help="Tokens per sequence [default: by budget, 4,096 for a given model].",
+        help="Tokens per sequence (default: by budget, 4,096 for a given model).",
         rich_help_panel=RUN,
     ),
 ]
 Batch = Annotated[
     int | None,
-    typer.Option("--batch", help="Sequences per step [default: from the batch law].", rich_help_panel=RUN),
+    typer.Option("--batch", help="Sequences per step (default: from the batch law).", rich_help_panel=RUN),
 ]
 PrecisionName = Annotated[
     str | None,
     typer.Option(
         "--precision",
         help="bf16, fp16, fp8, fp8-block, fp8-weights, nvfp4, nvfp4-tail, fp32, or auto to search them "
-        "[default: the device's].",
+        "(default: the device's).",
         rich_help_panel=RUN,
     ),
 ]
 LawName = Annotated[
-    str | None, typer.Option("--law", help="Loss law [default: the shape-aware one].", rich_help_panel=RUN)
+    str | None, typer.Option("--law", help="Loss law (default: the shape-aware one).", rich_help_panel=RUN)
 ]
 
 FrameworkName = Annotated[
     str | None,
     typer.Option(
         "--framework",
-        help="Whose overheads a step carries [default: megatron-core; kernels for none].",
+        help="Whose overheads a step carries (default: megatron-core; kernels for none).",
         rich_help_panel=RUN,
     ),
 ]
@@ -68,6 +68,28 @@ LevelName = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+
+UniqueTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--unique-tokens",
+        help="Tokens of the corpus, e.g. 300B: what a run reads beyond them is repeated and worth less "
+        "(default: every token is fresh).",
+        rich_help_panel=RUN,
+    ),
+]
+
+
+def tokens_of(text: str | None, option: str) -> float | None:
+    """A number of tokens that was given in words.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from shapewright.units import parse_quantity
+
+    return parse_quantity(text, "1", option) if text is not None else None
+
 
 Tp = Annotated[int | None, typer.Option("--tp", help="Tensor parallelism.", rich_help_panel=_PLAN)]
 Pp = Annotated[int | None, typer.Option("--pp", help="Pipeline stages.", rich_help_panel=_PLAN)]
@@ -124,7 +146,7 @@ SequenceParallel = Annotated[
     bool | None,
     typer.Option(
         "--sequence-parallel/--no-sequence-parallel",
-        help="Whether tp also cuts norms and residuals by tokens [default: yes].",
+        help="Whether tp also cuts norms and residuals by tokens (default: yes).",
         rich_help_panel=_PLAN,
     ),
 ]

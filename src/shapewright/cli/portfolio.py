@@ -20,7 +20,7 @@ def command(
     ideas: Annotated[
         list[Path] | None,
         typer.Option(
-            "--ideas", help="A TOML of ideas, or what gain --json printed; repeatable [default: our list]."
+            "--ideas", help="A TOML of ideas, or what gain --json printed; repeatable (default: our list)."
         ),
     ] = None,
     test_share: Annotated[float, typer.Option(help="Cost of a test over the budget.")] = 0.02,

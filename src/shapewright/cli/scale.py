@@ -21,7 +21,7 @@ def command(
     size: Annotated[str, typer.Option(help="Parameters of the primitives' models.")] = "7B",
     seq_len: Annotated[str, typer.Option("--seq-len", help="Tokens per sequence.")] = "8192",
     tokens: Annotated[
-        str | None, typer.Option(help="Tokens of a step [default: 4M; with --weak 16k, of a device].")
+        str | None, typer.Option(help="Tokens of a step (default: 4M; with --weak 16k, of a device).")
     ] = None,
     weak: Annotated[bool, typer.Option("--weak", help="The batch grows with the devices.")] = False,
     critical_batch: Annotated[

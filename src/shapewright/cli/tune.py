@@ -21,13 +21,13 @@ def command(
     design: Annotated[Path, typer.Argument(help="A design.json written by shapewright design.")],
     on: Annotated[
         str | None,
-        typer.Option("--on", help="The machine's file, for pruning [default: the design's hardware]."),
+        typer.Option("--on", help="The machine's file, for pruning (default: the design's hardware)."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A text file or a folder; by default Python's standard library.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Most threads to try [default: the cores here].")
+        int | None, typer.Option(help="Most threads to try (default: the cores here).")
     ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="Try torch.compile too: a minute or more.")

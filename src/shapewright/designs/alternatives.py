@@ -160,6 +160,7 @@ def loss_curve(ranking: Ranking) -> tuple[LossPoint, ...]:
             depth=c.depth[rows],
             shares=mixer_shares(c.layers),
             number_format=arm.workload.precision.matmul_format,
+            unique_tokens=ranking.unique_tokens,
         )
         best = int(np.argmin(found.loss))
         points.append(

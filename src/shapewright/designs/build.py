@@ -15,7 +15,7 @@ from shapewright.designs.document import Assumption, Design, Rejected, Request
 from shapewright.designs.picks import elasticities, picks, tie_family
 from shapewright.designs.relief import reliefs
 from shapewright.designs.serving import Serve, choose_served
-from shapewright.errors import InfeasibleError
+from shapewright.errors import InfeasibleError, UsageError
 from shapewright.evidence import Figure
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
@@ -28,6 +28,7 @@ from shapewright.scaling.experts import SHARE, SHARE_SD
 from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.scaling.mixers import PRIORS
 from shapewright.scaling.recipe import batch_tokens
+from shapewright.scaling.repetition import REPETITION_SOURCE, largest_checked
 from shapewright.search.arm import memory_limit
 from shapewright.search.budget import UNITS, Budget
 from shapewright.search.guess import USUAL_SEQ_LEN, round_batch
@@ -36,7 +37,7 @@ from shapewright.search.lattice import single
 from shapewright.search.learning import learned_loss, mixer_shares
 from shapewright.search.ranking import Ranking
 from shapewright.search.sweep import sweep_plans
-from shapewright.units import format_quantity
+from shapewright.units import format_count, format_quantity
 
 
 def make_design(
@@ -91,6 +92,7 @@ def make_design(
         tokens=float(ranking.tokens[best]),
         fixed_tokens=budget.kind == "flops",
         context=context,
+        unique_tokens=options.unique_tokens,
     )
 
 
@@ -107,6 +109,12 @@ def make_estimate(
     Raises:
         InfeasibleError: the plan, or every plan, needs more memory than there is.
     """
+    if options.unique_tokens is not None and tokens is None:
+        raise UsageError(
+            f"unique_tokens (={options.unique_tokens:g}) without tokens",
+            "epochs are training tokens over unique ones",
+            "give --tokens, too",
+        )
     cluster = parse_cluster(hardware, settings)
     workload = with_modes(workload_for(cluster, options), options.modes, float(shape.hidden_size))
     batch = options.global_batch or usual_batch(shape, cluster, options, tokens)
@@ -142,6 +150,7 @@ def make_estimate(
         tokens=tokens,
         fixed_tokens=True,
         context=context,
+        unique_tokens=options.unique_tokens,
     )
     if complete:
         _refuse_overfull(design, shape, workload)
@@ -249,6 +258,8 @@ def _constraints(options: Options) -> tuple[str, ...]:
     for name in ("seq_len", "vocab_size", "tied_embeddings", "precision", "framework", "law", "global_batch"):
         if getattr(options, name) is not None:
             rows.append(f"{name} = {getattr(options, name)}")
+    if options.unique_tokens is not None:
+        rows.append(f"{format_count(options.unique_tokens)} unique tokens")
     if options.serving is not None and options.serving.tpot is not None:
         rows.append(f"at most {format_quantity(options.serving.tpot, 's')} per token when served")
     if options.serving is not None and options.serving.dollars_per_million is not None:
@@ -281,6 +292,16 @@ def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> t
             source="asked for" if options.seq_len else "search.guess.default_seq_len",
         )
     )
+    if options.unique_tokens is not None and "width" not in options.shape:
+        rows.append(
+            Assumption(
+                name="sizes",
+                text=f"at most {format_count(largest_checked(options.unique_tokens))} active parameters: as far as the "
+                f"law of repetition was checked for {format_count(options.unique_tokens)} unique tokens",
+                kind="assumed",
+                source=REPETITION_SOURCE,
+            )
+        )
     if budget.kind == "energy":
         rows.append(
             Assumption(

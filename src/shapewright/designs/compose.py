@@ -24,6 +24,7 @@ from shapewright.designs.document import (
     Prediction,
     Reason,
     Rejected,
+    Repetition,
     Request,
     Run,
     TieFamily,
@@ -40,6 +41,7 @@ from shapewright.designs.figures import (
     step_figure,
 )
 from shapewright.designs.pacing import pace_of
+from shapewright.designs.repeated import data_assumption, repetition, repetition_warnings
 from shapewright.errors import UsageError
 from shapewright.evidence import Figure
 from shapewright.hardware.checks import check_mfu
@@ -83,6 +85,7 @@ def compose(
     tokens: float | None,
     fixed_tokens: bool,
     context: Context,
+    unique_tokens: float | None = None,
 ) -> Design:
     """Build the document.
 
@@ -90,6 +93,7 @@ def compose(
         tokens: training tokens at the predicted step time; None where only a step is estimated.
         fixed_tokens: True where the tokens were given and the time follows, False where a time or money budget
             fixes the time and the tokens follow the step time (then they share its interval).
+        unique_tokens: tokens of the corpus; None where all are fresh.
     """
     priced = price_plan(shape, plan, workload, global_batch=global_batch)
     cluster = workload.cluster
@@ -103,6 +107,7 @@ def compose(
 
     token_figure = train_time = energy = dollars = loss = flops = None
     chosen_recipe: Recipe | None = None
+    repeated: Repetition | None = None
     warnings: list[str] = []
     power = mean_power(priced, workload)
     if tokens is not None:
@@ -134,7 +139,17 @@ def compose(
             width=float(shape.hidden_size),
             depth=float(shape.num_layers),
             batch=min(float(batch_tokens), tokens),
+            epochs=tokens / unique_tokens if unique_tokens else 1.0,
         )
+        if unique_tokens is not None:
+            repeated = repetition(
+                unique_tokens,
+                tokens=token_figure,
+                shape=shape,
+                law=law,
+                number_format=workload.precision.matmul_format,
+            )
+            warnings += repetition_warnings(repeated, shape)
         if law is not None:
             loss, factor = loss_figure(
                 law,
@@ -144,6 +159,7 @@ def compose(
                 tokens=token_figure,
                 shape=shape,
                 number_format=workload.precision.matmul_format,
+                unique_tokens=unique_tokens,
             )
             if factor > 1.0:
                 warnings.append(_extrapolation(law, factor))
@@ -155,6 +171,7 @@ def compose(
         request=request,
         assumptions=(
             *context.assumptions,
+            *((data_assumption(repeated),) if tokens is not None else ()),
             *_assumptions(workload, law if tokens is not None else None, priced.steps.framework),
         ),
         shape=shape,
@@ -198,6 +215,7 @@ def compose(
         ties=context.ties,
         picks=context.picks,
         elasticities=context.elasticities,
+        repetition=repeated,
         pace=pace_of(priced),
     )
 

@@ -68,6 +68,19 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Repetition:
+    """A corpus that the run may read more than once."""
+
+    unique_tokens: Figure
+    epochs: Figure
+    """Training tokens over unique tokens; below 1 where nothing repeats."""
+    effective_tokens: Figure
+    """Fresh tokens that would do as well."""
+    loss_cost: Figure | None
+    """Predicted loss less that of as many fresh tokens; None where no law covers the request."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
     """What it will do, each with its 90 % interval and the kind of evidence behind it."""
 
@@ -277,6 +290,8 @@ class Design:
     """The best members of the family, one per respect."""
     elasticities: tuple[Elasticity, ...] = ()
     """What ten per cent more of each resource would buy."""
+    repetition: Repetition | None = None
+    """What repeating the data costs; None where every token is taken to be fresh."""
     pace: Pace | None = None
     """What the step's timeline follows from; None in documents of earlier versions."""
 

@@ -171,6 +171,7 @@ def loss_figure(
     tokens: Figure,
     shape: Shape,
     number_format: str,
+    unique_tokens: float | None = None,
 ) -> tuple[Figure, float]:
     """The predicted loss, and the factor of compute outside the law's range (1 inside).
 
@@ -187,6 +188,7 @@ def loss_figure(
         depth=float(shape.num_layers),
         shares=mixer_shares(shape),
         number_format=number_format,
+        unique_tokens=unique_tokens,
     )
     value = float(found.loss[0])
     up = np.hypot(np.log(found.high[0] / value), np.log(found.loss[1] / value))

@@ -117,7 +117,7 @@ def _device_hours(ranking: Ranking, edge: float) -> Array:
             told = learned_loss(
                 ranking.law, params=c.params, active_params=c.active_params, embedding_params=c.embedding_params,
                 tokens=np.maximum(arm.tokens * share, 1.0), width=width, depth=c.depth, shares=shares,
-                number_format=arm.workload.precision.matmul_format,
+                number_format=arm.workload.precision.matmul_format, unique_tokens=ranking.unique_tokens,
             )  # fmt: skip
             return np.asarray(told.loss <= edge)
 

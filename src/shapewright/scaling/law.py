@@ -20,7 +20,7 @@ import numpy as np
 from shapewright.errors import UnknownNameError, UsageError
 from shapewright.scaling.experts import SHARE, SHARE_SD, total_over_active
 from shapewright.scaling.forms import Array, Form, Inputs, get_form
-from shapewright.scaling.repetition import effective_tokens
+from shapewright.scaling.repetition import REPETITION_SD, effective_tokens, excess_factor
 
 ParamConvention = Literal["all", "non_embedding", "compute"]
 Values = Any
@@ -178,22 +178,20 @@ def predict_loss(
     size = law_size(
         law, active_params=active_params, embedding_params=embedding_params, width=width, depth=depth
     )
-    if unique_tokens is not None:
-        tokens = effective_tokens(tokens, unique_tokens)
     growth: Values = 0.0
     if params is not None:
         ratio = total_over_active(params, active_params)
         if "total" not in law.form.inputs:
             growth = np.log(ratio)
-        return _predict(law, growth, size=size, total=size * ratio, tokens=tokens, width=width, depth=depth,
-                        decayed=decayed, lr_halvings=lr_halvings)  # fmt: skip
-    return _predict(law, growth, size=size, total=size, tokens=tokens, width=width, depth=depth, decayed=decayed,
-                    lr_halvings=lr_halvings)  # fmt: skip
+        return _predict(law, growth, unique_tokens, size=size, total=size * ratio, tokens=tokens, width=width,
+                        depth=depth, decayed=decayed, lr_halvings=lr_halvings)  # fmt: skip
+    return _predict(law, growth, unique_tokens, size=size, total=size, tokens=tokens, width=width, depth=depth,
+                    decayed=decayed, lr_halvings=lr_halvings)  # fmt: skip
 
 
 def predict_from_inputs(law: Law, **inputs: Values) -> LossPrediction:
     """Predict from the inputs of the law's form (``size`` in the law's own convention)."""
-    return _predict(law, 0.0, **inputs)
+    return _predict(law, 0.0, None, **inputs)
 
 
 def shifted(prediction: LossPrediction, shift: float, sd: float) -> LossPrediction:
@@ -204,8 +202,9 @@ def shifted(prediction: LossPrediction, shift: float, sd: float) -> LossPredicti
     return replace(prediction, loss=loss, low=loss / factor, high=loss * factor)
 
 
-def _predict(law: Law, idle: Values, **inputs: Values) -> LossPrediction:
-    """Predict; ``idle`` is ln(total / active) where experts must be turned into size, 0 elsewhere."""
+def _predict(law: Law, idle: Values, unique: Values | None, **inputs: Values) -> LossPrediction:
+    """Predict; ``idle`` is ln(total / active) where experts must be turned into size, 0 elsewhere, ``unique`` the
+    tokens of a corpus that is repeated."""
     needed = {name: np.asarray(inputs[name], float) for name in law.form.inputs}
     for name in ("size", "tokens", "width", "depth"):
         if name in needed and not np.all(needed[name] > 0):
@@ -216,7 +215,7 @@ def _predict(law: Law, idle: Values, **inputs: Values) -> LossPrediction:
                 f"give a positive {name}",
             )
     idle = np.asarray(idle, float)
-    shape = np.broadcast_shapes(idle.shape, *(value.shape for value in needed.values()))
+    shape = np.broadcast_shapes(idle.shape, np.shape(unique), *(value.shape for value in needed.values()))
     flat = {name: np.broadcast_to(value, shape).ravel() for name, value in needed.items()}
     flops = 6.0 * flat["size"] * flat["tokens"]
     low_flops, high_flops = law.fitted_range["flops"]
@@ -229,12 +228,26 @@ def _predict(law: Law, idle: Values, **inputs: Values) -> LossPrediction:
         idle = np.broadcast_to(idle, shape).ravel()
         flat["size"] = flat["size"] * np.exp(SHARE * idle)
         variance = variance + (_size_slope(law, flat) * SHARE_SD * idle) ** 2
+    if unique is not None:
+        flat, cost = _repeated(law, flat, np.broadcast_to(np.asarray(unique, float), shape).ravel())
+        variance = variance + (REPETITION_SD * cost) ** 2
     loss, parameter_variance = _mean_and_variance(law, flat)
     factor = np.exp(Z90 * np.sqrt(variance + parameter_variance))
     return LossPrediction(
         loss=loss.reshape(shape), low=(loss / factor).reshape(shape), high=(loss * factor).reshape(shape),
         extrapolation=extrapolation.reshape(shape), law=law.name,
     )  # fmt: skip
+
+
+def _repeated(law: Law, flat: Inputs, unique: Array) -> tuple[dict[str, Array], Array]:
+    """The inputs of fresh tokens that would do as well as the repeated ones, and what repetition costs [ln loss]."""
+    factor = excess_factor(flat["size"], flat["tokens"], unique)
+    worth = {**flat, "size": flat["size"] * factor, "tokens": effective_tokens(flat["tokens"], unique)}
+    if "total" in flat:
+        worth["total"] = flat["total"] * factor
+    fresh, _ = law.form.evaluate(law.theta, flat, False)
+    repeated, _ = law.form.evaluate(law.theta, worth, False)
+    return worth, np.log(repeated / fresh)
 
 
 def _size_slope(law: Law, flat: Inputs) -> Array:

@@ -126,6 +126,7 @@ def recipe(
     depth: float,
     batch: float | None = None,
     schedule: Schedule = "cosine",
+    epochs: float = 1.0,
 ) -> Recipe:
     """The recipe for one design.
 
@@ -137,6 +138,7 @@ def recipe(
         depth: number of layers.
         batch: tokens per step where the plan fixes it; None for the law's.
         schedule: ``cosine`` or ``wsd``.
+        epochs: times that the data are read.
 
     Raises:
         UsageError: a size is not positive, the batch exceeds the tokens, or the law is unknown.
@@ -194,7 +196,7 @@ def recipe(
         gradient_clip=_figure(1.0, "assumed", common),
         init_std=_figure(std, "assumed", "sqrt(2 / (5 width)): Nguyen and Salazar 2019 (arXiv 1910.05895)"),
         output_init_std=_figure(std / (2.0 * depth) ** 0.5, "assumed", "init_std / sqrt(2 depth): Radford et al. 2019"),
-        remarks=_remarks(law, params, tokens, chosen, best, peak),
+        remarks=(*_remarks(law, params, tokens, chosen, best, peak), *_repeated(epochs)),
         transfer=completep(
             width=width, depth=depth, proxy_width=min(PROXY[0], width), proxy_depth=min(PROXY[1], depth)
         ),
@@ -209,6 +211,14 @@ def _batch_note(chosen: float, best: float) -> str:
     if abs(np.log(chosen / best)) < 0.01:
         return ""
     return f"; times sqrt({chosen / best:.3g}) for the batch (Malladi et al. 2022, arXiv 2205.10287)"
+
+
+def _repeated(epochs: float) -> tuple[str, ...]:
+    if epochs <= 1.0:
+        return ()
+    return (
+        f"read the data {epochs:.3g} times, in another order each time; the runs behind batch and rate read them once",
+    )
 
 
 def _remarks(

@@ -74,6 +74,7 @@ def once_more(
         job = Job(
             workload=workload, law=ranking.law, budget=budget, batch=ranking.global_batch, centre=1.0,
             vocab=int(shape.vocab_size), tied=shape.tied_embeddings, shape={}, plan={}, family=FAMILIES[arm.family],
+            unique_tokens=ranking.unique_tokens,
         )  # fmt: skip
         one = single(shape)
         sweep = sweep_plans(

@@ -20,6 +20,7 @@ from shapewright.plan.parallel import Plan
 from shapewright.plan.power import cluster_power
 from shapewright.plan.table import enumerate_plans
 from shapewright.scaling.law import Law, LossPrediction
+from shapewright.scaling.repetition import largest_checked
 from shapewright.search.bound import Bound, floor_of, slowest_useful
 from shapewright.search.budget import Budget, tokens_bought
 from shapewright.search.families import FAMILIES, Family
@@ -66,8 +67,19 @@ class Job:
     family: Family = FAMILIES["dense"]
     bar: float = float("inf")
     """Best loss known so far."""
+    unique_tokens: float | None = None
+    """Tokens of the corpus; None where all tokens are fresh."""
     reach: float = SIZE_WINDOW
     """Largest factor around ``centre``."""
+
+    @property
+    def sizes(self) -> tuple[float, float]:
+        """Fewest and most active parameters laid out. Where data repeat, no more than the law of repetition was checked
+        for, unless a width is pinned: beyond that models overfit, which the law does not say."""
+        top = self.centre * self.window
+        if self.unique_tokens is not None and "width" not in self.shape:
+            top = min(top, largest_checked(self.unique_tokens))
+        return min(self.centre / self.window, top / self.window), top
 
     @property
     def exhaustive(self) -> bool:
@@ -122,11 +134,12 @@ def scout(job: Job) -> float:
 
 def _table(job: Job) -> tuple[Candidates, Plan, LocalCosts]:
     workload = job.workload
+    smallest, largest = job.sizes
     candidates = lattice(
         workload.cluster.accelerator,
         job.family,
-        min_params=job.centre / job.window,
-        max_params=job.centre * job.window,
+        min_params=smallest,
+        max_params=largest,
         vocab_size=job.vocab,
         tied_embeddings=job.tied,
         fixed=job.shape,
@@ -194,4 +207,5 @@ def _losses(job: Job, candidates: Candidates, tokens: Array) -> LossPrediction:
         depth=candidates.depth,
         shares=mixer_shares(candidates.layers),
         number_format=job.workload.precision.matmul_format,
+        unique_tokens=job.unique_tokens,
     )

@@ -41,7 +41,7 @@ def guess_flops(budget: Budget, workload: Workload) -> float:
     )
 
 
-def best_size(law: Law, flops: float) -> float:
+def best_size(law: Law, flops: float, unique_tokens: float | None = None) -> float:
     """Parameters outside the embeddings with the lowest predicted loss at 6 N D = ``flops`` and a usual aspect."""
     sizes = np.geomspace(1e4, 1e14, 401)
     width = np.maximum((sizes / 12 * 100) ** (1 / 3), 8)
@@ -52,6 +52,7 @@ def best_size(law: Law, flops: float) -> float:
         tokens=np.maximum(flops / (6 * sizes), 1.0),
         width=width,
         depth=np.maximum(width / 100, 1),
+        unique_tokens=unique_tokens,
     )
     return float(sizes[np.argmin(prediction.loss)])
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from shapewright.cost.device import peak_of
 from shapewright.cost.price import Level, cost_model
-from shapewright.errors import InfeasibleError, NotCoveredError
+from shapewright.errors import InfeasibleError, NotCoveredError, UsageError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.framework import default_framework, find_framework
 from shapewright.plan.modes import Modes, with_modes
@@ -75,6 +75,16 @@ class Options:
     """What the design must not exceed when it is served; None for no limit."""
     engine: str = "local"
     """Where arms are priced: ``local`` or ``ray``; the answer is the same."""
+    unique_tokens: float | None = None
+    """Tokens of the corpus, which training repeats where it reads more of them; None where all tokens are fresh."""
+
+    def __post_init__(self) -> None:
+        if self.unique_tokens is not None and not 0 < self.unique_tokens < float("inf"):
+            raise UsageError(
+                f"unique_tokens (={self.unique_tokens:g}) must be positive and finite",
+                "a corpus has tokens",
+                "for example: --unique-tokens 300B; leave it out where data do not repeat",
+            )
 
 
 def search_precisions(cluster: Cluster, options: Options) -> tuple[Precision, ...]:
@@ -145,7 +155,7 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
     vocab = options.vocab_size or default_vocab(flops)
     law = load_law(options.law) if options.law else default_law(flops=flops, vocab_size=vocab)
     batch_law, _ = default_recipe_law(law)
-    centre = best_size(law, flops)
+    centre = best_size(law, flops, options.unique_tokens)
     kinds, formats = families(options.family), search_precisions(cluster, options)
     tokens, ranking = flops / (6 * centre), None
     if near is not None:
@@ -166,7 +176,8 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
             job = Job(
                 workload=workload, law=law, budget=budget, batch=batch, centre=centre, vocab=vocab,
                 tied=options.tied_embeddings if options.tied_embeddings is not None else centre < 1e9,
-                shape=options.shape, plan=options.plan, reach=SIZE_WINDOW if near is None else NEAR_WINDOW,
+                shape=options.shape, plan=options.plan, unique_tokens=options.unique_tokens,
+                reach=SIZE_WINDOW if near is None else NEAR_WINDOW,
             )  # fmt: skip
             ranking = _rank_once(job, chosen, formats, options.engine)
             tokens = float(ranking.tokens[ranking.best])
@@ -191,12 +202,11 @@ def _rank_once(job: Job, kinds: Sequence[Family], formats: Sequence[Precision], 
     known = min(losses, default=np.inf)
     bar = min([known, *run_tasks(engine, scout, [replace(item, bar=known) for item in bounded])])
     arms += run_tasks(engine, price_arm, [replace(item, bar=bar) for item in bounded])
-    ranking = Ranking(law=job.law, arms=tuple(arms), global_batch=job.batch)
+    ranking = Ranking(law=job.law, arms=tuple(arms), global_batch=job.batch, unique_tokens=job.unique_tokens)
     if not ranking.num_shapes:
         raise InfeasibleError(
             "no shape satisfies the constraints",
-            f"fixed: {dict(job.shape)}; sizes from {format_count(job.centre / job.window)} to "
-            f"{format_count(job.centre * job.window)} parameters",
+            f"fixed: {dict(job.shape)}; sizes from {' to '.join(map(format_count, job.sizes))} parameters",
             "free one of them, or fix the width too",
         )
     if not ranking.order.size:

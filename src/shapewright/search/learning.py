@@ -3,7 +3,8 @@
 Decisions: one function serves a table of candidates and one model, so that the loss in the document is the loss the
 search ranked by. Mixers other than full attention shift the loss by their prior (:mod:`scaling.mixers`), products in
 8 bits by what their largest published comparison allows (:mod:`scaling.precision`), experts by the active and total
-parameters (:mod:`scaling.experts`). Each widens the interval by what is not known about it.
+parameters (:mod:`scaling.experts`); tokens beyond the corpus repeat it (:mod:`scaling.repetition`). Each widens the
+interval by what is not known about it.
 """
 
 from __future__ import annotations
@@ -76,12 +77,14 @@ def learned_loss(
     depth: Values,
     shares: Mapping[str, float],
     number_format: str,
+    unique_tokens: float | None = None,
 ) -> LossPrediction:
     """Predicted loss of candidates that share their mixers and number format; sizes broadcast.
 
     Args:
         shares: share of the layers by mixer (:func:`mixer_shares`).
         number_format: that of the products inside the layers.
+        unique_tokens: tokens of a corpus that is repeated where training reads more; None where all are fresh.
     """
     found = predict_loss(
         law,
@@ -91,6 +94,7 @@ def learned_loss(
         tokens=tokens,
         width=width,
         depth=depth,
+        unique_tokens=unique_tokens,
     )
     if set(shares) != {"attention"}:
         found = with_mixers(found, shares)

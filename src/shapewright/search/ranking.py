@@ -51,6 +51,8 @@ class Ranking:
     arms: tuple[Arm, ...]
     global_batch: int
     """Sequences per step."""
+    unique_tokens: float | None = None
+    """Tokens of the corpus; None where all tokens are fresh."""
     refused: Mapping[str, int] = field(default_factory=dict)
     """Shapes, not pairs, that a limit on what comes after training refused, by reason."""
 

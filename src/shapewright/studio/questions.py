@@ -86,6 +86,8 @@ class DesignQuestion:
     law: Name | None = None
     global_batch: Count | None = None
     """Sequences per step."""
+    unique_tokens: Amount | None = None
+    """Tokens of the corpus, which training repeats where it reads more; left out where every token is fresh."""
     family: Name = "dense"
     """What to lay out: ``dense``, ``moe``, ``hybrid``, ``all``, or one family such as ``64 experts``."""
     shape: ShapePins = field(default_factory=ShapePins)
@@ -113,6 +115,8 @@ class EstimateQuestion:
     framework: Name | None = None
     law: Name | None = None
     global_batch: Count | None = None
+    unique_tokens: Amount | None = None
+    """Tokens of the corpus, which training repeats where it reads more."""
     plan: PlanPins = field(default_factory=PlanPins)
     settings: Annotated[tuple[Setting, ...], Field(max_length=16)] = ()
 
@@ -224,6 +228,7 @@ def options_of(question: DesignQuestion | EstimateQuestion) -> Options:
         framework=question.framework,
         law=question.law,
         global_batch=question.global_batch,
+        unique_tokens=question.unique_tokens,
         shape=shape,
         plan=_plan(question.plan),
     )
