@@ -19,7 +19,7 @@ from shapewright.architecture.shape import Block, DenseFFN, Norm, SelfAttention,
 from shapewright.designs.document import Design
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.lab.state import Setup
-from shapewright.lab.train import training_of
+from shapewright.lab.training import training_of
 
 LEAST_STEPS = 1000
 BLIND_MFU = 0.4

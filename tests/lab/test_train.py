@@ -19,7 +19,8 @@ from shapewright.errors import MeasurementError, UsageError  # noqa: E402
 from shapewright.lab.corpus import Corpus  # noqa: E402
 from shapewright.lab.schedule import Schedule, decay_start  # noqa: E402
 from shapewright.lab.state import Setup, TrainState, load_checkpoint, only_one, save_checkpoint  # noqa: E402
-from shapewright.lab.train import Training, faster_precision, train, training_of  # noqa: E402
+from shapewright.lab.train import train  # noqa: E402
+from shapewright.lab.training import Training, faster_precision, training_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -176,7 +177,7 @@ def test_gradients_do_not_depend_on_the_micro_batch(corpus):
 
 
 def test_both_number_formats_are_tried_without_touching_a_run(corpus):
-    best, times = faster_precision(TRAINING, corpus, device="cpu")
+    best, times = faster_precision(TRAINING, corpus)
     assert set(times) == {"fp32", "bf16"}
     assert times[best] == min(times.values())
 

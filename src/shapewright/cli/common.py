@@ -27,11 +27,11 @@ def out() -> Console:
     return Console(width=None if sys.stdout.isatty() else 80, highlight=False, soft_wrap=False)
 
 
-def talk() -> Console:
-    """The console for progress and remarks: stderr."""
+def talk(*, quiet: bool = False) -> Console:
+    """The console for progress and remarks: stderr; ``quiet`` where another process speaks for this one."""
     from rich.console import Console
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 80, highlight=False)
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 80, highlight=False, quiet=quiet)
 
 
 def print_error(error: ShapewrightError) -> None:

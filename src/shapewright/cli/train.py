@@ -17,10 +17,14 @@ from shapewright.cli.common import out, print_json, refuse_existing, talk
 from shapewright.errors import ShapewrightError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from shapewright.designs.document import Design
     from shapewright.lab.corpus import Corpus
     from shapewright.lab.state import Precision
-    from shapewright.lab.train import Outcome, Training, Watch
+    from shapewright.lab.team import Team
+    from shapewright.lab.train import Outcome, Watch
+    from shapewright.lab.training import Training
 
 
 def command(
@@ -58,16 +62,51 @@ def command(
         Path | None,
         typer.Option("--checkpoint", help="Write the trained model for transformers to this folder."),
     ] = None,
+    tp: Annotated[
+        int | None, typer.Option("--tp", min=1, help="Processes that share each layer; others share batch.")
+    ] = None,
+    sharding: Annotated[
+        str | None,
+        typer.Option(help="What the others cut: none, optimizer, gradients or parameters (FSDP)."),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Train a design on text, byte by byte, and compare with what it predicted.
 
     The log is one JSON object per line. Ctrl-C saves; --resume goes on and
-    ends with the same weights as if nothing had happened.
+    ends with the same weights as if nothing had happened. Several processes
+    or nodes, by the design's plan or --tp and --sharding:
+    torchrun --nproc-per-node 2 --no-python shapewright train design.json
 
     Example: shapewright train design.json --minutes 10 --out run
     """
     _check(minutes, steps, precision, learning_rate, threads)
+    _require_torch()
+    from shapewright.lab.team import started
+
+    with _one_voice(started()):
+        _train(
+            design, minutes, steps, data, tokenizer, folder, resume, precision, learning_rate, tuned, threads, seed,
+            log_to, checkpoint, tp, sharding, json,
+        )  # fmt: skip
+
+
+@contextmanager
+def _one_voice(processes: int) -> Iterator[None]:
+    """What goes wrong is said by the first of several processes only; all end with its exit code."""
+    try:
+        yield
+    except ShapewrightError as error:
+        if processes > 1 and os.environ["RANK"] != "0":
+            raise typer.Exit(error.exit_code) from error
+        raise
+
+
+def _train(
+    design: Path, minutes: float | None, steps: int | None, data: Path | None, tokenizer: Path | None, folder: Path,
+    resume: bool, precision: str, learning_rate: float | None, tuned: Path | None, threads: int | None, seed: int,
+    log_to: str | None, checkpoint: Path | None, tp: int | None, sharding: str | None, json: bool,
+) -> None:  # fmt: skip
     from shapewright.designs.files import load_design
 
     found = load_design(design)
@@ -77,41 +116,52 @@ def command(
         choice.pop("threads", None)
     on_cpu, chosen_threads = _where(found, threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _require_torch()
     import torch
 
     from shapewright.lab.corpus import read_corpus
     from shapewright.lab.export import config_of, write_checkpoint
     from shapewright.lab.loggers import both, logger
-    from shapewright.lab.train import default_device, train
+    from shapewright.lab.team import choose_layout, started, team_of
+    from shapewright.lab.train import train
+    from shapewright.lab.training import default_device
 
     torch.set_num_threads(chosen_threads)
-    corpus = read_corpus(data, tokenizer)
-    device = default_device(on_cpu)
-    training, remark = _training(found, corpus, minutes, steps, learning_rate, precision, seed, device)
-    if choice is not None:
-        training = replace(training, setup=replace(training.setup, **choice))
-    talker = talk()
-    talker.print(f"{found.shape.name}: {_size(found)} parameters on {corpus.name}, {len(corpus.train):,} bytes to "
-                 f"train on, {len(corpus.held_out):,} held out", markup=False)  # fmt: skip
-    where = f"{chosen_threads} thread{'s' * (chosen_threads > 1)}" if device == "cpu" else device
-    talker.print(
-        f"{training.setup.precision} ({remark}), {where}, log and checkpoints in {folder}", markup=False
-    )
-    if corpus.skipped:
-        talker.print(f"left out as empty or binary: {len(corpus.skipped)} files", markup=False)
-    if checkpoint is not None:
-        refuse_existing(checkpoint / "model.safetensors", overwrite=False)
-        config_of(training.setup.shape)
-    peak = _peak(found, training.setup.precision)
-    with _live(training, peak) as watch, logger(log_to, folder, found.shape.name) as also:
-        outcome = train(training, corpus, folder, resume=resume, device=device, watch=both(watch, also))
+    layout = choose_layout(found.plan, started(), tp=tp, sharding=sharding)
+    with team_of(layout, default_device(on_cpu)) as team:
+        corpus = read_corpus(data, tokenizer)
+        training, remark = _training(found, corpus, minutes, steps, learning_rate, precision, seed, team)
+        if choice is not None:
+            training = replace(training, setup=replace(training.setup, **choice))
+        talker = talk(quiet=not team.first)
+        talker.print(f"{found.shape.name}: {_size(found)} parameters on {corpus.name}, {len(corpus.train):,} bytes to "
+                     f"train on, {len(corpus.held_out):,} held out", markup=False)  # fmt: skip
+        where = (
+            f"{chosen_threads} thread{'s' * (chosen_threads > 1)}" if team.device == "cpu" else team.device
+        )
+        talker.print(
+            f"{training.setup.precision} ({remark}), {where}, log and checkpoints in {folder}", markup=False
+        )
+        if not team.alone:
+            talker.print(layout.describe(), markup=False)
+        if corpus.skipped:
+            talker.print(f"left out as empty or binary: {len(corpus.skipped)} files", markup=False)
+        if checkpoint is not None:
+            team.from_first(lambda: refuse_existing(checkpoint / "model.safetensors", overwrite=False))
+            config_of(training.setup.shape)
+        peak = _peak(found, training.setup.precision)
+        with (
+            _live(training, peak, talker) as watch,
+            logger(log_to if team.first else None, folder, found.shape.name) as also,
+        ):
+            outcome = train(training, corpus, folder, resume=resume, team=team, watch=both(watch, also))
+        if not team.first:
+            return
     if checkpoint is not None:
         write_checkpoint(training.setup.shape, folder, checkpoint)
         talker.print(f"wrote {checkpoint}", markup=False)
     if json:
-        print_json({**asdict(outcome), "precision": training.setup.precision, "corpus": corpus.name,
-                    "corpus_digest": corpus.digest, "folder": str(folder)})  # fmt: skip
+        print_json({**asdict(outcome), "precision": training.setup.precision, "processes": layout.processes,
+                    "corpus": corpus.name, "corpus_digest": corpus.digest, "folder": str(folder)})  # fmt: skip
     else:
         _show(found, training, outcome, corpus)
 
@@ -182,9 +232,9 @@ def _where(design: Design, threads: int | None) -> tuple[bool, int]:
 
 def _training(
     design: Design, corpus: Corpus, minutes: float | None, steps: int | None, learning_rate: float | None, precision: str,
-    seed: int, device: str,
+    seed: int, team: Team,
 ) -> tuple[Training, str]:  # fmt: skip
-    from shapewright.lab.train import faster_precision, training_of
+    from shapewright.lab.training import faster_precision, training_of
 
     options: dict[str, Any] = {
         "steps": steps,
@@ -192,13 +242,14 @@ def _training(
         "learning_rate": learning_rate,
         "seed": seed,
         "vocab_size": corpus.vocab_size,
+        "layout": team.layout,
     }
     if precision == "design":
         return training_of(design, **options), "the design's"
     if precision != "fastest":
         return training_of(design, **options, precision=cast("Precision", precision)), "as asked"
     training = training_of(design, **options, precision="fp32")
-    best, times = faster_precision(training, corpus, device=device)
+    best, times = faster_precision(training, corpus, team=team)
     told = ", ".join(f"{name} {1e3 * seconds:.1f} ms" for name, seconds in times.items())
     return training_of(design, **options, precision=best), f"faster here: {told} per step"
 
@@ -214,14 +265,13 @@ def _peak(design: Design, precision: str) -> float | None:
 
 
 @contextmanager
-def _live(training: Training, peak: float | None) -> Iterator[Watch]:
-    """A board on stderr that follows the run; silent where stderr is no terminal."""
+def _live(training: Training, peak: float | None, console: Console) -> Iterator[Watch]:
+    """A board on stderr that follows the run; silent where stderr is no terminal, or the console is quiet."""
     from rich.live import Live
 
     from shapewright.lab.board import Board
 
-    console = talk()
-    if not console.is_terminal:
+    if console.quiet or not console.is_terminal:
         yield lambda record: None
         return
     board = Board(training, peak)

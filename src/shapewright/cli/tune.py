@@ -59,7 +59,7 @@ def command(
         )
     from shapewright.designs.files import load_design
     from shapewright.lab.corpus import read_corpus
-    from shapewright.lab.train import default_device, training_of
+    from shapewright.lab.training import default_device, training_of
     from shapewright.lab.tune import tune
 
     found = load_design(design)

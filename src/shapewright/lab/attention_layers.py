@@ -20,12 +20,13 @@ class AttentionLayer(nn.Module):
     def __init__(self, a: SelfAttention, norm: Norm, width: int) -> None:
         super().__init__()
         self.block: int | None = BLOCK
+        self.shares = 1
         self.heads, self.kv_heads, self.head_dim = int(a.heads), int(a.kv_heads), int(a.head_dim)
         self.value_dim = int(a.head_dim if a.v_head_dim is None else a.v_head_dim)
         self.window = None if a.window is None else int(a.window)
         self.chunk = None if a.chunk is None else int(a.chunk)
         self.causal, self.turned = a.causal, 2 * (round(self.head_dim * a.rotary_fraction) // 2)
-        self.sizes = (
+        self.sizes: tuple[int, ...] = (
             self.heads * self.head_dim,
             self.kv_heads * self.head_dim,
             self.kv_heads * self.value_dim,
@@ -43,6 +44,12 @@ class AttentionLayer(nn.Module):
                 self._qk_norm(kind, a.qk_norm, heads) for heads in (self.heads, self.kv_heads)
             )
 
+    def share(self, count: int) -> None:
+        """Be one of ``count`` processes that have as many heads each; who calls cuts the weights."""
+        self.shares = count
+        self.heads, self.kv_heads = self.heads // count, self.kv_heads // count
+        self.sizes = tuple(size // count for size in self.sizes)
+
     def _qk_norm(self, norm: Norm, over: str, heads: int) -> NormLayer:
         if over == "full":
             return NormLayer(norm, heads * self.head_dim)
@@ -52,7 +59,7 @@ class AttentionLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (batch, tokens, width) to the same shape."""
         batch, tokens, _ = x.shape
-        q, k, v = project(self.qkv, x, self.sizes)
+        q, k, v = project(self.qkv, x, self.sizes, shared=self.shares > 1)
         if self.full_norm and self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q = q.view(batch, tokens, self.heads, self.head_dim)

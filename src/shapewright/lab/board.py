@@ -11,7 +11,8 @@ from rich.text import Text
 from shapewright.architecture.graph import build_graph
 
 if TYPE_CHECKING:
-    from shapewright.lab.train import Record, Training
+    from shapewright.lab.train import Record
+    from shapewright.lab.training import Training
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 48

@@ -26,9 +26,13 @@ class FFNLayer(nn.Module):
     def __init__(self, ffn: DenseFFN, width: int) -> None:
         super().__init__()
         size = int(ffn.ffn_size)
-        self.gated = ffn.gated
+        self.gated, self.size, self.shares = ffn.gated, size, 1
         self.up = nn.Linear(width, size * (1 + int(ffn.gated)), bias=ffn.bias)
         self.down = nn.Linear(size, width, bias=ffn.bias)
+
+    def share(self, count: int) -> None:
+        """Be one of ``count`` processes that have as many columns each; who calls cuts the weights."""
+        self.size, self.shares = self.size // count, count
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (..., width) to the same shape; the first half of ``up`` is the gate."""
@@ -38,7 +42,7 @@ class FFNLayer(nn.Module):
             from shapewright.lab.triton_kernels import gated
 
             return self.down(gated(self.up(x)))
-        gate, up = project(self.up, x, (self.down.in_features,) * 2)
+        gate, up = project(self.up, x, (self.size,) * 2, shared=self.shares > 1)
         return self.down(functional.silu(gate) * up)
 
 

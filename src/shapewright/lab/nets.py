@@ -226,16 +226,21 @@ def choose_kernels(net: Net, *, attention_block: int | None, scan_chunk: int | N
 def initialise(net: Net, *, std: float, output_std: float, seed: int) -> None:
     """Normal weights: ``std`` everywhere but ``output_std`` in the matrices that write to the residual stream.
 
-    Short convolutions are uniform by their taps (drawn anew here, so that the seed decides), recurrent matrices uniform
-    by their width, as their authors have them.
+    Short convolutions are uniform by their taps (drawn anew here, so that the seed decides), a recurrent cell's matrices
+    and biases uniform by its width, as their authors have them; biases of products are zero.
     """
     generator = torch.Generator().manual_seed(seed)
+    biases = {f"{name}.bias" for name, part in net.named_modules() if isinstance(part, nn.Linear)}
     for name, parameter in net.named_parameters():
-        if parameter.dim() < 2 or "norm" in name:
+        cell = ".cell." in name
+        if (parameter.dim() < 2 and not cell and name not in biases) or "norm" in name:
             continue
         with torch.no_grad():
-            if ".conv." in name or ".cell." in name:
-                bound = parameter.shape[1] ** -0.5
+            if name in biases:
+                parameter.zero_()
+            elif ".conv." in name or cell:
+                # A cell's biases hold one number for each of its four gates' outputs.
+                bound = (parameter.shape[1] if parameter.dim() > 1 else parameter.shape[0] // 4) ** -0.5
                 parameter.uniform_(-bound, bound, generator=generator)
             else:
                 parameter.normal_(0.0, output_std if name.endswith(OUTPUTS) else std, generator=generator)

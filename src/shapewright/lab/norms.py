@@ -40,12 +40,15 @@ class NormLayer(nn.Module):
         return out if bias is None else out + bias
 
 
-def project(linear: nn.Linear, x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+def project(
+    linear: nn.Linear, x: Tensor, sizes: tuple[int, ...], *, shared: bool = False
+) -> tuple[Tensor, ...]:
     """``linear`` of ``x`` in parts of ``sizes``: one product, but on a processor one for each part.
 
-    Parts of one product lie apart in memory, and what reads them costs a processor more than more products do.
+    Parts of one product lie apart in memory, and what reads them costs a processor more than more products do. Where
+    the product is ``shared`` by processes, it runs as a whole, for they meet at its borders.
     """
-    if x.device.type != "cpu":
+    if shared or x.device.type != "cpu":
         return linear(x).split(sizes, dim=-1)
     biases = (None,) * len(sizes) if linear.bias is None else linear.bias.split(sizes)
     return tuple(functional.linear(x, w, b) for w, b in zip(linear.weight.split(sizes), biases, strict=True))

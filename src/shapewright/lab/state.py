@@ -2,15 +2,17 @@
 
 Decisions: everything that the next step depends on is in the checkpoint or follows from the step's number (the
 order of the text, the learning rate), so a run that was cut goes on bit for bit. A checkpoint is written beside the
-old one and takes its place only when it is whole; its digest is checked when it is read.
+old one and takes its place only when it is whole; its digest is checked when it is read. Several processes take the rows
+that one would take, each its part of every step, and a checkpoint does not tell how many they were.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ from shapewright.errors import MeasurementError, UsageError
 from shapewright.lab.attend import BLOCK
 from shapewright.lab.corpus import Corpus, Rows, Windows, judged_windows
 from shapewright.lab.nets import Net, choose_kernels, initialise
+from shapewright.lab.spread import Orders, clip, cut, spread, whole
+from shapewright.lab.team import ALONE, Team
 
 _MAGIC = b"shapewright checkpoint 1\n"
 Precision = Literal["fp32", "bf16"]
@@ -40,7 +44,7 @@ class Setup:
     batch: int
     """Sequences of one step."""
     micro_batch: int
-    """Sequences of one forward pass; divides ``batch``."""
+    """Sequences of one forward pass; divides ``batch``. A process's part of the batch is cut by its greatest divisor."""
     precision: Precision
     weight_decay: float
     beta1: float
@@ -62,14 +66,21 @@ class Setup:
 
 
 class TrainState:
-    """A model, its optimiser and its place in the text."""
+    """A model, its optimiser and its place in the text; in a team, this process's part of them."""
 
-    def __init__(self, setup: Setup, corpus: Corpus, *, device: str = "cpu") -> None:
-        self.setup, self.device, self.step = setup, device, 0
+    def __init__(self, setup: Setup, corpus: Corpus, *, device: str = "cpu", team: Team = ALONE) -> None:
+        """Raises UsageError where the batch does not divide over the team, or text and images do not match."""
+        self.setup, self.device, self.step, self.team = setup, device, 0, team
+        if setup.batch % team.layout.copies:
+            raise UsageError(
+                f"a batch of {setup.batch} sequences does not divide over {team.layout.copies} processes",
+                "each takes as many as the others", "start fewer, or share layers among them with --tp",
+            )  # fmt: skip
         self.net = Net(setup.shape)
         initialise(self.net, std=setup.init_std, output_std=setup.output_init_std, seed=setup.seed)
         choose_kernels(self.net, attention_block=setup.attention_block, scan_chunk=setup.scan_chunk)
         self.net.to(device)
+        self._orders: Orders = {} if team.alone else spread(self.net, team)
         self.patches = setup.shape.patches
         if (self.patches is None) != (corpus.train.ndim == 1):
             raise UsageError(
@@ -86,11 +97,13 @@ class TrainState:
             if self.patches is not None
             else judged_windows(corpus.held_out, seq_len=setup.seq_len)
         )
-        matrices = [p for p in self.net.parameters() if p.dim() >= 2]
-        vectors = [p for p in self.net.parameters() if p.dim() < 2]
-        groups = [{"params": matrices, "weight_decay": setup.weight_decay}]
+        named = dict(self.net.named_parameters())
+        matrices = {name: p for name, p in named.items() if p.dim() >= 2}
+        vectors = {name: p for name, p in named.items() if p.dim() < 2}
+        self._names = (*matrices, *vectors)
+        groups = [{"params": list(matrices.values()), "weight_decay": setup.weight_decay}]
         if vectors:
-            groups.append({"params": vectors, "weight_decay": 0.0})
+            groups.append({"params": list(vectors.values()), "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(
             groups, lr=0.0, betas=(setup.beta1, setup.beta2), eps=setup.epsilon, fused=True
         )
@@ -101,21 +114,25 @@ class TrainState:
         Raises:
             MeasurementError: the loss is not a number or infinite; the weights are as they were.
         """
-        s = self.setup
-        pieces = s.batch // s.micro_batch
-        rows = torch.from_numpy(self.windows.take(self.step * s.batch, s.batch)).to(self.device)
+        s, team = self.setup, self.team
+        share = s.batch // team.layout.copies
+        micro = math.gcd(s.micro_batch, share)
+        first = self.step * s.batch + team.copy * share
+        rows = torch.from_numpy(self.windows.take(first, share)).to(self.device)
         total = 0.0
-        for piece in rows.split(s.micro_batch):
-            loss = self._loss(piece) / pieces
+        for piece in rows.split(micro):
+            loss = self._loss(piece) * (micro / share)
             loss.backward()
             total += float(loss.detach())
+        total = team.mean(total)
         if not np.isfinite(total):
             raise MeasurementError(
                 f"the loss is {total} at step {self.step + 1}",
                 f"learning rate {learning_rate:.3g}, batch {s.batch_tokens} tokens, {s.precision}",
                 "try a lower --learning-rate, or --precision fp32",
             )
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), s.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_ if team.alone else clip
+        norm(self.net.parameters(), s.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -129,18 +146,38 @@ class TrainState:
         return sum(self._judge_piece(piece) for piece in self._pieces(self._judged)) / count
 
     def contents(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {
-            "step": self.step,
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        """What a checkpoint holds: whole weights, whatever the team; every process must ask."""
+        return {"step": self.step, **self._mapped(lambda tensor, like, order: whole(tensor, order))}
 
     def restore(self, contents: dict[str, Any]) -> None:
         """Go back to what :meth:`contents` (or a checkpoint) held."""
+        if not self.team.alone:
+            contents = {**contents, **self._mapped(cut, contents["net"], contents["optimizer"])}
         self.net.load_state_dict(contents["net"])
         self.optimizer.load_state_dict(contents["optimizer"])
         self.step = contents["step"]
+
+    def _mapped(
+        self,
+        change: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor],
+        net: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """State of weights and optimiser, each tensor changed, told the weight it belongs to and the order of its rows."""
+        own = self.net.state_dict()
+        net, optimizer = net or own, optimizer or self.optimizer.state_dict()
+
+        def changed(tensor: torch.Tensor, name: str) -> torch.Tensor:
+            return change(tensor, own[name], self._orders.get(name))
+
+        state = {
+            i: {key: changed(tensor, self._names[i]) for key, tensor in values.items()}
+            for i, values in optimizer["state"].items()
+        }
+        return {
+            "net": {name: changed(tensor, name) for name, tensor in net.items()},
+            "optimizer": {**optimizer, "state": state},
+        }
 
     def _pieces(self, rows: NDArray[Any]) -> Iterator[torch.Tensor]:
         size = max(8192 // self.setup.seq_len, 1)

@@ -192,7 +192,7 @@ def tune(
 
 def shortest(setup: Setup, corpus: Corpus, device: str, *, compile: bool = False) -> float:
     """Shortest of several steps [s]."""
-    from shapewright.lab.train import clock_of
+    from shapewright.lab.training import clock_of
 
     state = TrainState(setup, corpus, device=device)
     if compile:
