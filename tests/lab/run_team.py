@@ -190,7 +190,21 @@ def command(folder: Path) -> Any:
     return told
 
 
-CASES: dict[Callable[[Path], Any], int] = {two: 2, four: 4, other_layers: 2, resumed: 2, wrong: 2, command: 2}
+def timed(folder: Path) -> Any:
+    from shapewright.lab.collectives import time_collectives
+
+    return time_collectives({"device": "cpu", "threads": 1, "seconds": 0.0, "sizes": [256, 2**16]})
+
+
+CASES: dict[Callable[[Path], Any], int] = {
+    two: 2,
+    four: 4,
+    other_layers: 2,
+    resumed: 2,
+    wrong: 2,
+    command: 2,
+    timed: 3,
+}
 """With the number of processes of each."""
 
 

@@ -132,6 +132,15 @@ def test_the_command_line_speaks_once_and_refuses_what_does_not_divide(folder):
     assert "--tp (=3) does not divide the number of processes (=2)" in odd["error"]
 
 
+def test_collectives_are_timed_as_long_as_the_slowest_process(folder):
+    first, second, third = answers(folder, "timed")
+    assert first == second == third
+    assert {kind for kind, _, _ in first} == {"all_reduce", "all_gather", "reduce_scatter", "all_to_all"}
+    # 64 floats are cut into 7 x 9: every process's part is cut again for three.
+    assert {size for _, size, _ in first} == {252, 4 * 9 * (2**14 // 9)}
+    assert all(seconds > 0 for _, _, seconds in first)
+
+
 def test_the_layout_is_the_plans_or_what_was_asked_for():
     sharded = Plan(tp=2, dp_shard=4, dp_replicate=2, sharding=SHARDING.index("parameters"))
     assert choose_layout(sharded, 16) == Layout(replicate=2, shard=4, tp=2)

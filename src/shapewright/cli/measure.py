@@ -40,8 +40,9 @@ def command(
 
     Times products by format and size, attention, memory-bound kernels, copies
     and launches, on the number of threads that is fastest here. NumPy suffices.
-    torch is timed where it is installed, because training runs on it, and a
-    CUDA device in place of the processor.
+    torch is timed where it is installed, because training runs on it, with
+    whole training steps and the collectives of several processes (gloo, NCCL),
+    and a CUDA device in place of the processor.
 
     Example: shapewright measure && shapewright design this --minutes 10
     """
@@ -87,13 +88,37 @@ def _measure(
     properties = None if cpu else cuda_properties()
     if properties is not None:
         measured = measure_cuda(machine, properties, seconds=seconds, progress=progress)
-        return measured, *describe_cuda(measured, properties, name=name)
+        accelerator, fits = describe_cuda(measured, properties, name=name)
+        accelerator, links = _links(accelerator, properties["count"], "cuda", 1, progress)
+        return measured, accelerator, (*fits, *links)
     measured = measure_cpu(machine, seconds=seconds, progress=progress)
     accelerator, fits = describe(measured, name=name)
     if measured.threads == 1 and measured.report.library.startswith("torch"):
         progress(1.0, "whole training steps")
         fits = (*fits, *_step_fit(accelerator, fits))
+    if measured.report.library.startswith("torch"):
+        devices = machine.cores // measured.threads
+        accelerator, links = _links(accelerator, devices, "cpu", measured.threads, progress)
+        fits = (*fits, *links)
     return measured, accelerator, fits
+
+
+def _links(
+    accelerator: Accelerator, devices: int, device: str, threads: int, progress: Progress
+) -> tuple[Accelerator, tuple[Fit, ...]]:
+    """The accelerator with its link to others of this machine; as it was where there are none, or they do not talk."""
+    from shapewright.lab.collectives import describe_links, measure_collectives
+
+    progress(1.0, "collectives")
+    try:
+        samples = measure_collectives(devices, device=device, threads=threads)
+    except MeasurementError as error:
+        talk().print(
+            f"remark: {error.what}: {error.why}; several processes are predicted from a relative's links",
+            markup=False,
+        )
+        return accelerator, ()
+    return describe_links(accelerator, samples, device=device) if samples else (accelerator, ())
 
 
 def _step_fit(accelerator: Accelerator, fits: tuple[Fit, ...]) -> tuple[Fit, ...]:
@@ -211,6 +236,13 @@ def _print(
     overhead = [t.best for t in report.timings if t.case.kind == "overhead"]
     if overhead:
         console.print(f"smallest kernel: {format_quantity(overhead[0], 's')}")
+    starts = [fit.coefficients["launch_s"] for fit in fits if fit.family == "collective"]
+    if starts and (link := accelerator.scale_up) is not None:
+        rate = format_quantity(link.bandwidth.value, "B/s")
+        console.print(
+            f"{link.link}, {link.domain_size} processes: {rate}, collectives start in {format_quantity(min(starts), 's')}",
+            markup=False,
+        )
 
     console.print()
     errors = table("calibration", "fitted", "held out", "median error", "p90", "90 % interval")

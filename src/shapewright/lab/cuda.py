@@ -34,7 +34,7 @@ found = None
 if torch.cuda.is_available():
     p = torch.cuda.get_device_properties(0)
     found = {"name": p.name, "capability": [p.major, p.minor], "sms": p.multi_processor_count,
-             "memory": p.total_memory, "l2": getattr(p, "L2_cache_size", None)}
+             "memory": p.total_memory, "count": torch.cuda.device_count(), "l2": getattr(p, "L2_cache_size", None)}
     try:
         import pynvml
         pynvml.nvmlInit()

@@ -278,6 +278,11 @@ def fit_rows(rows: Rows, device: Device, bounds: Mapping[str, Bounds], *, backwa
             "give it more time (--seconds 80), or wait until the machine is less busy",
         )
     predict = predictor(rows.family, device, rows.number_format, backward=backward)
+    return fit_scored(rows, predict, bounds, source=source)
+
+
+def fit_scored(rows: Rows, predict: Predict, bounds: Mapping[str, Bounds], *, source: str) -> Fit:
+    """Fit ``predict`` on seven tenths of the rows and score it on the others."""
     held = rows.held_out()
     fitted, scored = rows.take(~held), rows.take(held)
     coefficients = fit_coefficients(fitted, predict, bounds)
