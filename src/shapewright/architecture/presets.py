@@ -40,6 +40,8 @@ VOCABULARY = 50_304
 HEAD = 128
 STEP = 128
 """Feed-forward widths are multiples of this, and width over depth is near it."""
+LARGEST = 1e15
+"""The most parameters of a preset; the widest lay-out, 65,536, holds 2.6e13 in the usual proportions."""
 
 
 def _attention(width: int) -> SelfAttention:
@@ -80,8 +82,11 @@ def layout(params: float) -> tuple[int, int]:
     """Width and depth of a model of about ``params`` parameters.
 
     Raises:
-        UsageError: no width of at least 512 makes so small a model.
+        UsageError: no width of at least 512 makes so small a model, or none of the widths so large a one.
     """
+    if not 0 < params <= LARGEST:
+        raise UsageError(f"size (={params:g}) is not between 0 and {LARGEST:g}",
+                         "it counts parameters", "for example: 7B")  # fmt: skip
     widths = np.array([*range(512, 2048, 256), *range(2048, 65_537, 1024)])
     # Depths and heads that two, four and eight devices can share.
     even = np.where(widths < 2048, 2, 8)

@@ -47,8 +47,13 @@ def make_design(
     settings: Sequence[str] = (),
     *,
     serve: Serve | None = None,
+    aside: bool = True,
 ) -> Design:
     """The shape, plan and recipe with the lowest predicted loss; with ``serve`` the cheapest to serve of its ties.
+
+    Args:
+        aside: with the named picks and what ten per cent more of a resource would buy. They change nothing else and
+            take half of the time or more, so who shows an answer at once asks for them afterwards.
 
     Raises:
         InfeasibleError, NotCoveredError, UsageError: see ``errors``.
@@ -74,8 +79,8 @@ def make_design(
         num_candidates=ranking.num_pairs,
         loss_curve=loss_curve(ranking),
         ties=tie_family(ranking),
-        picks=picks(ranking, budget, options.plan),
-        elasticities=elasticities(ranking, budget, options.plan),
+        picks=picks(ranking, budget, options.plan) if aside else (),
+        elasticities=elasticities(ranking, budget, options.plan) if aside else (),
         assumptions=(
             *overrides(settings),
             *_design_assumptions(ranking, options, budget),

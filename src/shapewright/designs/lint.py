@@ -12,12 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from shapewright.architecture.graph import build_graph, num_params
+from shapewright.architecture.graph import build_graph, num_active_params, num_params
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN, SelfAttention, Shape
 from shapewright.designs.breakdown import price_plan
+from shapewright.designs.build import loss_change_of
+from shapewright.designs.document import Design
+from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads
+from shapewright.scaling.law import default_law, load_law
+from shapewright.search.joint import Options, workload_for
 
 TP_DOMAIN = 8
 """Devices of the usual scale-up domain, within which tensor parallelism stays."""
@@ -106,6 +111,30 @@ def lint(
     findings += _undivided_heads(shape)
     rank = {"serious": 0, "warning": 1, "note": 2}
     return tuple(sorted(findings, key=lambda f: (rank[f.severity], -f.cost)))
+
+
+def lint_design(design: Design) -> tuple[Finding, ...]:
+    """The findings about the shape of a design on its own hardware, under its own plan and batch.
+
+    A framework and modes that were asked for are not in the document; the usual ones are taken, which moves every
+    price of one shape alike.
+
+    Raises:
+        UnknownNameError: its hardware is not known here, or is known no more.
+    """
+    run = design.run
+    cluster = parse_cluster(design.request.hardware, design.request.settings)
+    workload = workload_for(cluster, Options(seq_len=run.sequence_length, precision=run.precision))
+    active = float(num_active_params(design.shape))
+    tokens = run.tokens.value if run.tokens else 20.0 * active
+    law = load_law(run.law) if run.law else default_law(flops=6.0 * active * tokens)
+    return lint(
+        design.shape,
+        workload,
+        plan=design.plan,
+        global_batch=run.global_batch_sequences,
+        loss_change=loss_change_of(design.shape, law, tokens, workload.precision.matmul_format),
+    )
 
 
 def _around(value: int, *units: int, within: float = 0.06) -> tuple[int, ...]:

@@ -48,12 +48,16 @@ def read_accelerator(path: Path | str) -> Accelerator:
         DocumentError: it cannot be read, or does not follow the format.
     """
     path = Path(path)
-    accelerator = parse_accelerator(read_toml(path), str(path))
-    return (
-        accelerator
-        if path.parent == DATA / "accelerators"
-        else replace(accelerator, path=str(path.absolute()))
-    )
+    if path.parent == DATA / "accelerators" and path.is_file():
+        return _shipped_accelerator(path.stem)
+    return replace(parse_accelerator(read_toml(path), str(path)), path=str(path.absolute()))
+
+
+@lru_cache(maxsize=128)
+def _shipped_accelerator(name: str) -> Accelerator:
+    """An accelerator of the catalogue, parsed once: a search asks for the same one many times."""
+    path = DATA / "accelerators" / f"{name}.toml"
+    return parse_accelerator(read_toml(path), str(path))
 
 
 def load_accelerator(name: str) -> Accelerator:

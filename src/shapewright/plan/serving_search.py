@@ -308,29 +308,32 @@ def _deployments(
     if goal.tpot is not None:
         meets &= served.tpot <= goal.tpot
     context = goal.isl + goal.osl / 2
-    # Only what can be on the front or be picked is kept whole: the best of each layout at each concurrency.
+    step = table.step(index, served.batch, context)
+    parts = by_cause(table, index, served.batch, context)
+    # Causes as the engine runs them add up to the step; what is left of a token's time is others' prefills.
+    scale = step / np.maximum(sum(parts.values()), 1e-12)
+    parts = {cause: seconds * scale for cause, seconds in parts.items()}
+    parts["prefill"] = np.maximum(served.tpot - sum(parts.values()), 0.0)
+    chosen = Layout(**{n: np.asarray(getattr(table.layouts, n))[index] for n in ("tp", "pp", "ep", "adp")})
+    held = served.batch / chosen.adp * sequence_bytes(table.shape, chosen, table.formats, context)
+    capacity = table.capacity(index, goal.isl + goal.osl)
+    per_device = served.rate * goal.osl / devices
+    layouts = {i: _one(table, i) for i in np.unique(index).tolist()}
     found = []
     for i in range(index.size):
-        layout = _one(table, int(index[i]))
-        parts = by_cause(table, int(index[i]), float(served.batch[i]), context)
-        parts = {k: v for k, v in parts.items() if v > 0}
-        scale = float(table.step(int(index[i]), float(served.batch[i]), context)) / max(
-            sum(parts.values()), 1e-12
-        )
-        parts = {k: v * scale for k, v in parts.items()}
-        parts["prefill"] = max(float(served.tpot[i]) - sum(parts.values()), 0.0)
-        held = float(served.batch[i]) / float(layout.adp) * float(
-            sequence_bytes(table.shape, layout, table.formats, context)
-        )  # fmt: skip
+        mine = {
+            cause: float(seconds[i])
+            for cause, seconds in parts.items()
+            if seconds[i] > 0 or cause == "prefill"
+        }
         found.append(
             Deployment(
-                layout=layout, replicas=int(replicas[i]), prefill_replicas=int(first[i]), concurrency=float(load[i]),
-                ttft=float(served.ttft[i]), tpot=float(served.tpot[i]), per_user=1.0 / float(served.tpot[i]),
-                per_device=float(served.rate[i]) * goal.osl / float(devices[i]), rate=float(served.rate[i]),
-                weights=float(table.weights[int(index[i])]), cache=held,
-                capacity=float(table.capacity(int(index[i]), goal.isl + goal.osl)),
-                binds=BINDS[max(parts, key=lambda k: parts[k])], meets=bool(meets[i]),
-                parts=tuple(sorted(parts.items(), key=lambda item: -item[1])),
+                layout=layouts[int(index[i])], replicas=int(replicas[i]), prefill_replicas=int(first[i]),
+                concurrency=float(load[i]), ttft=float(served.ttft[i]), tpot=float(served.tpot[i]),
+                per_user=1.0 / float(served.tpot[i]), per_device=float(per_device[i]), rate=float(served.rate[i]),
+                weights=float(table.weights[int(index[i])]), cache=float(held[i]), capacity=float(capacity[i]),
+                binds=BINDS[max(mine, key=lambda k: mine[k])], meets=bool(meets[i]),
+                parts=tuple(sorted(mine.items(), key=lambda item: -item[1])),
             )
         )  # fmt: skip
     return found

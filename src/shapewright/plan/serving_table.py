@@ -176,8 +176,8 @@ def _bilinear(table: Array, layout: Any, first: tuple[Array, Size], second: tupl
     return low * (1 - v) + high * v
 
 
-def by_cause(table: StepTable, layout: int, batch: float, context: float) -> dict[str, float]:
-    """Seconds of a decode pass by cause as the engine runs them, at a batch and context."""
+def by_cause(table: StepTable, layout: Any, batch: Size, context: Size) -> dict[str, Array]:
+    """Seconds of a decode pass by cause as the engine runs them, at a batch and context; broadcasts."""
     factors = {
         "products": table.engine.products, "attention": table.engine.attention, "experts": table.engine.experts,
         "state": table.engine.state, "memory": table.engine.memory, "reduce": table.engine.reduce,
@@ -185,9 +185,9 @@ def by_cause(table: StepTable, layout: int, batch: float, context: float) -> dic
     }  # fmt: skip
     found = {
         cause: factors[cause]
-        * float(_bilinear(getattr(table.costs, cause), layout, (table.batches, batch), (table.contexts, context)))
+        * _bilinear(getattr(table.costs, cause), layout, (table.batches, batch), (table.contexts, context))
         for cause in CAUSES if cause in factors
     }  # fmt: skip
-    groups = float(np.asarray(table.layouts.adp)[layout])
+    groups = np.asarray(table.layouts.adp, float)[layout]
     found["host"] = table.engine.step_s + table.engine.sequence_s * batch / groups
     return found

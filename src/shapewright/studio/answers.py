@@ -26,11 +26,20 @@ from shapewright.studio.questions import (
 
 def design(question: DesignQuestion) -> Design:
     """The design with the lowest predicted loss."""
+    return _design(question, aside=True)
+
+
+def design_at_once(question: DesignQuestion) -> Design:
+    """The same design without what takes longest and changes nothing else: its picks and levers."""
+    return _design(question, aside=False)
+
+
+def _design(question: DesignQuestion, *, aside: bool) -> Design:
     from shapewright.designs.build import make_design
 
     return make_design(
-        check_hardware(question.hardware), budget_of(question), options_of(question), question.settings
-    )
+        check_hardware(question.hardware), budget_of(question), options_of(question), question.settings, aside=aside
+    )  # fmt: skip
 
 
 def estimate(question: EstimateQuestion) -> Design:
@@ -53,15 +62,10 @@ def estimate_shape(shape: Shape, question: EstimateQuestion) -> Design:
 
 def lint(question: LintQuestion) -> dict[str, Any]:
     """The findings about a known model or a configuration, as ``shapewright lint --json`` prints them."""
-    return lint_shape(shape_of(question.model, question.config), question)
-
-
-def lint_shape(shape: Shape, question: LintQuestion) -> dict[str, Any]:
-    """The findings about a shape that was read before."""
     from shapewright.api import lint as lint_model
 
     report = lint_model(
-        shape,
+        shape_of(question.model, question.config),
         check_hardware(question.on),
         seq_len=question.seq_len,
         precision=question.precision,
@@ -78,6 +82,13 @@ def lint_shape(shape: Shape, question: LintQuestion) -> dict[str, Any]:
         "step_time_s": report.step_time_s,
         "findings": [asdict(finding) for finding in report.findings],
     }
+
+
+def lint_design(design: Design) -> list[dict[str, Any]]:
+    """The findings about the shape of a design, under its own plan and batch."""
+    from shapewright.designs.lint import lint_design as lint
+
+    return [asdict(finding) for finding in lint(design)]
 
 
 def explain(body: bytes) -> dict[str, Any]:
@@ -201,4 +212,4 @@ def model(name: str) -> dict[str, Any]:
 def warm_up() -> None:
     """Import what answers need and fill the caches of the usual device, so that the first visitor does not wait."""
     small = ShapePins(width=1024, depth=24, heads=16, head_dim=64, ffn_size=4096)
-    design(DesignQuestion(hardware="8xh100_sxm", hours=1.0, shape=small))
+    lint_design(design(DesignQuestion(hardware="8xh100_sxm", hours=1.0, shape=small)))

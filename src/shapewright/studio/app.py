@@ -67,6 +67,7 @@ def create_app(
         count = workers or len(os.sched_getaffinity(0))
         studio = Studio(
             Workers(count, timeout_s=timeout_s, prepare=answers.warm_up),
+            Workers(1, kept_free=0, timeout_s=timeout_s, niceness=5, prepare=answers.warm_up),
             Ladders(ladders.absolute(), command),
         )
         app.state.studio, app.state.token = studio, token
@@ -74,8 +75,7 @@ def create_app(
         try:
             yield
         finally:
-            studio.ladders.close()
-            studio.workers.close()
+            studio.close()
 
     return Starlette(
         routes=[

@@ -1,14 +1,15 @@
 """Answers by their questions, and documents by their digests: bounded, in memory, gone with the process.
 
 Decisions: two visitors who ask the same at once wait for one answer. Problems of the question are kept like answers;
-a slow answer is not, since the next try may be faster.
+a slow answer is not, since the next try may be faster. Who asks for an answer is told whether anybody still waits for
+it, so that a slider that has moved on costs nothing once it is out of date.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
@@ -24,27 +25,36 @@ class Answers:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, asyncio.Future[Any]] = OrderedDict()
+        self._waiting: Counter[Hashable] = Counter()
 
     def known(self, question: Hashable) -> bool:
         """Whether the answer is there without any wait."""
         found = self._known.get(question)
         return found is not None and found.done()
 
-    async def get(self, question: Hashable, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def get(self, question: Hashable, ask: Callable[[Callable[[], bool]], Awaitable[Any]]) -> Any:
         """The answer to a question, from memory, from one who asked before, or from ``ask``.
+
+        ``ask`` is given a function that says whether anybody still waits.
 
         Raises:
             ProblemError: that was the answer.
         """
+        self._waiting[question] += 1
         found = self._known.get(question)
         if found is None:
-            found = asyncio.ensure_future(ask())
+            found = asyncio.ensure_future(ask(lambda: self._waiting[question] > 0))
             self._known[question] = found
             found.add_done_callback(lambda done: self._forget_failures(question, done))
             while len(self._known) > ANSWERS:
                 self._known.popitem(last=False)
         self._known.move_to_end(question)
-        return await asyncio.shield(found)
+        try:
+            return await asyncio.shield(found)
+        finally:
+            self._waiting[question] -= 1
+            if not self._waiting[question]:
+                del self._waiting[question]
 
     def _forget_failures(self, question: Hashable, done: asyncio.Future[Any]) -> None:
         error = None if done.cancelled() else done.exception()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import replace
 from functools import cache, wraps
 from typing import Any
@@ -55,13 +56,29 @@ def _fragment(name: str) -> Any:
         @wraps(handler)
         async def wrapped(request: Request) -> Response:
             try:
-                return await handler(request)
+                return await _while_there(request, handler(request))
             except (ProblemError, ShapewrightError, ValueError) as error:
                 return HTMLResponse(_render(name, problem=_told(error)))
 
         return wrapped
 
     return decorate
+
+
+async def _while_there(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
+    """The answer, or an empty one as soon as nobody listens: a slider that moved on, a tab that was closed."""
+    found, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({found, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return found.result() if found.done() else Response(status_code=204)
+    finally:
+        found.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _told(error: Exception) -> Problem:
@@ -149,16 +166,18 @@ async def lint(request: Request) -> Response:
     state, studio = _state(request), studio_of(request)
     design = await studio.show(state)
     try:
-        report = await studio.lint_shown(design)
+        findings = await studio.lint_shown(design)
     except ProblemError as error:
         return HTMLResponse(_render("tiles.html", tiles=view.tiles(design, []), problem=error.problem))
+    found = _render("tiles.html", tiles=view.tiles(design, findings), findings=view.findings_rows(findings))
+    return HTMLResponse(found)
+
+
+@_fragment("beside.html")
+async def beside(request: Request) -> Response:
+    """GET /beside: the picks among the ties and what more of a resource would buy, which take longer than the answer."""
     return HTMLResponse(
-        _render(
-            "tiles.html",
-            tiles=view.tiles(design, report["findings"]),
-            findings=view.findings_rows(report["findings"]),
-            plan_text=f"Priced under {report['plan']}",
-        )
+        _render("beside.html", **view.beside(await studio_of(request).whole(_state(request))))
     )
 
 
@@ -227,7 +246,7 @@ async def save(request: Request) -> Response:
     name = request.path_params["name"]
     studio = studio_of(request)
     try:
-        design = await studio.show(_state(request).alone())
+        design = await studio.whole(_state(request).alone())
         body = design.to_json().encode()
         if name == "design.json":
             return _file(body, name, "application/json")
@@ -258,6 +277,7 @@ ROUTES = [
     Route("/", index),
     Route("/answer", answer),
     Route("/lint", lint),
+    Route("/beside", beside),
     Route("/try", trial),
     Route("/compare", compare),
     Route("/ladders", ladders),

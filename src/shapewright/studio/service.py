@@ -24,28 +24,47 @@ from shapewright.studio.workers import Problem, ProblemError, Workers, problem_o
 class Studio:
     """One running studio."""
 
-    def __init__(self, workers: Workers, ladders: Ladders) -> None:
+    def __init__(self, workers: Workers, spare: Workers, ladders: Ladders) -> None:
+        """``workers`` answer; ``spare`` works out at low priority what may come after an answer."""
         self.workers = workers
+        self.spare = spare
         self.ladders = ladders
         self.documents = Documents()
         self._answers = Answers()
 
+    def close(self) -> None:
+        """End everything that was started."""
+        self.ladders.close()
+        self.workers.close()
+        self.spare.close()
+
     async def design(self, question: DesignQuestion) -> Design:
         """See :func:`answers.design`."""
-        # A shape that is fixed whole is priced in a tenth of a second; only a search is long.
-        fixed = question.shape.width is not None and question.shape.depth is not None
-        return await self._ask(answers.design, question, long=not fixed)
+        return await self._ask(self.workers, answers.design, question, long=True)
 
     async def estimate(self, question: EstimateQuestion) -> Design:
         """See :func:`answers.estimate`."""
-        return await self._ask(answers.estimate, question, long=False)
+        return await self._ask(self.workers, answers.estimate, question)
 
     async def lint(self, question: LintQuestion) -> dict[str, Any]:
         """See :func:`answers.lint`."""
-        return await self._ask(answers.lint, question, long=False)
+        return await self._ask(self.workers, answers.lint, question)
 
     async def show(self, state: State) -> Design:
-        """The design that a state of the page shows.
+        """The design that a state of the page shows; picks and levers may be missing.
+
+        Raises:
+            ProblemError: there is none.
+        """
+        question = None if state.opened else self._question(state)
+        if not isinstance(question, DesignQuestion) or self._answers.known((answers.design, _key(question))):
+            return await self.whole(state)
+        # A shape that is fixed whole is priced in a twentieth of a second; only a search is long.
+        fixed = question.shape.width is not None and question.shape.depth is not None
+        return await self._ask(self.workers, answers.design_at_once, question, long=not fixed)
+
+    async def whole(self, state: State) -> Design:
+        """The document that a state of the page stands for, with all that belongs to it.
 
         Raises:
             ProblemError: there is none.
@@ -54,12 +73,14 @@ class Studio:
             return self._document(state.opened, Design)
         question = self._question(state)
         if isinstance(question, DesignQuestion):
-            return await self.design(question)
+            return await self._ask(self.spare, answers.design, question, long=True)
         if state.config is not None:
             shape = self._document(state.config, Shape)
             return await self._answers.get(
                 (answers.estimate_shape, state.config, _key(question)),
-                lambda: self.workers.run(answers.estimate_shape, shape, question, long=False),
+                lambda wanted: self.workers.run(
+                    answers.estimate_shape, shape, question, long=False, wanted=wanted
+                ),
             )
         return await self.estimate(question)
 
@@ -71,35 +92,35 @@ class Studio:
             question = self._question(state)
         except ProblemError:
             return True
-        job = answers.design if isinstance(question, DesignQuestion) else answers.estimate
-        return state.config is None and self._answers.known((job, _key(question)))
+        jobs = (
+            (answers.design, answers.design_at_once)
+            if isinstance(question, DesignQuestion)
+            else (answers.estimate,)
+        )
+        return state.config is None and any(self._answers.known((job, _key(question))) for job in jobs)
 
-    async def lint_shown(self, design: Design) -> dict[str, Any]:
-        """The findings about the shape of a design on its own hardware, under its plan."""
-        plan = design.plan
-        question = LintQuestion(
-            on=design.request.hardware, seq_len=design.run.sequence_length, precision=design.run.precision,
-            settings=design.request.settings, tp=int(plan.tp), pp=int(plan.pp), vpp=int(plan.vpp),
-            micro_batch=int(plan.micro_batch),
-        )  # fmt: skip
+    async def lint_shown(self, design: Design) -> list[dict[str, Any]]:
+        """The findings about the shape of a design on its own hardware, under its plan and batch."""
         return await self._answers.get(
-            (answers.lint_shape, repr(design.shape), _key(question)),
-            lambda: self.workers.run(answers.lint_shape, design.shape, question, long=False),
+            (answers.lint_design, design.to_json()),
+            lambda wanted: self.workers.run(answers.lint_design, design, long=False, wanted=wanted),
         )
 
     async def pass_on(self, run: Any, name: str, given: dict[str, Any]) -> Any:
         """The answer of a verb of the command line."""
         key = (run, name, json.dumps(given, sort_keys=True))
-        return await self._answers.get(key, lambda: self.workers.run(run, name, given, long=True))
+        return await self._answers.get(
+            key, lambda wanted: self.workers.run(run, name, given, long=True, wanted=wanted)
+        )
 
     async def open(self, kind: str, body: bytes) -> str:
         """Read an uploaded document in a worker and keep it; returns its digest."""
         job = answers.open_design if kind == "design" else answers.open_config
         return self.documents.keep(body, await self.workers.run(job, body, long=False))
 
-    async def _ask(self, job: Any, question: Any, *, long: bool) -> Any:
+    async def _ask(self, workers: Workers, job: Any, question: Any, *, long: bool = False) -> Any:
         return await self._answers.get(
-            (job, _key(question)), lambda: self.workers.run(job, question, long=long)
+            (job, _key(question)), lambda wanted: workers.run(job, question, long=long, wanted=wanted)
         )
 
     def _question(self, state: State) -> DesignQuestion | EstimateQuestion:

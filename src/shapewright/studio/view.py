@@ -223,6 +223,18 @@ def answer(state: State, design: Design) -> dict[str, Any]:
     }
 
 
+def beside(design: Design) -> dict[str, Any]:
+    """The picks among the ties, and what ten per cent more of a resource would buy."""
+    return {
+        "family": design.ties.text if design.ties else "",
+        "picks": [
+            (pick.name, pick.summary, loss_text(pick.loss), pick.text, pick.kind, pick.source)
+            for pick in design.picks
+        ],
+        "levers": [(lever.resource, lever.text) for lever in design.elasticities],
+    }
+
+
 _COMPARED = (
     ("Step time", "step_time_s", -1), ("Tokens / s", "tokens_per_s", 1), ("Memory / device", "memory_bytes", -1),
     ("Predicted loss", "loss", -1), ("Cost", "dollars", -1), ("Utilisation (MFU)", "mfu", 1), ("Energy", "energy_j", -1),

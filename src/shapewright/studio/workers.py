@@ -2,8 +2,8 @@
 
 Decisions: a worker that is stuck cannot be asked to stop, so it is ended and a new one takes its place; the others go
 on. That is why this is not the pool of the standard library, which gives up all its processes when one dies. Jobs
-that may be long take all workers but one, so that a short one never waits for them. Errors cross the pipe as
-:class:`Problem`, which is plain data.
+that may be long take all workers but one, so that a short one never waits for them. A job whose visitor has left
+while it waited for a worker is never begun. Errors cross the pipe as :class:`Problem`, which is plain data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import re
 import resource
 from collections.abc import Callable
@@ -82,9 +83,14 @@ def problem_of(error: BaseException) -> Problem:
     )  # fmt: skip
 
 
-def _serve(pipe: Connection, prepare: Callable[[], Any] | None) -> None:
+ABANDONED = Problem(exit_code=2, what="nobody waits for this answer any more", slow=True)
+
+
+def _serve(pipe: Connection, prepare: Callable[[], Any] | None, niceness: int) -> None:
     """The loop of a worker process."""
     import signal
+
+    os.nice(niceness)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's business
     with contextlib.suppress(ValueError, OSError):
@@ -110,15 +116,18 @@ def _answer_all(pipe: Connection) -> None:
 class Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, prepare: Callable[[], Any] | None) -> None:
+    def __init__(self, prepare: Callable[[], Any] | None, niceness: int) -> None:
         self._prepare = prepare
+        self._niceness = niceness
         self._closed = False
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self._prepare), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(other, self._prepare, self._niceness), daemon=True
+        )
         self._process.start()
         other.close()
         self._ready = False
@@ -177,22 +186,32 @@ class Workers:
     """A few workers and the queue before them."""
 
     def __init__(
-        self, count: int, *, timeout_s: float = 20.0, prepare: Callable[[], Any] | None = None
+        self,
+        count: int,
+        *,
+        kept_free: int = 1,
+        timeout_s: float = 20.0,
+        niceness: int = 0,
+        prepare: Callable[[], Any] | None = None,
     ) -> None:
-        self._workers = [Worker(prepare) for _ in range(max(count, 2))]
+        """Start ``count`` processes at ``niceness``, of which long jobs leave ``kept_free`` to short ones."""
+        self._workers = [Worker(prepare, niceness) for _ in range(max(count, kept_free + 1))]
         self._threads = ThreadPoolExecutor(len(self._workers), thread_name_prefix="studio-worker")
         self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()
         for worker in self._workers:
             self._idle.put_nowait(worker)
-        self._long = asyncio.Semaphore(len(self._workers) - 1)
+        self._long = asyncio.Semaphore(len(self._workers) - kept_free)
         self._timeout_s = timeout_s
         self._waiting = 0
 
-    async def run(self, job: Callable[..., Any], *arguments: Any, long: bool) -> Any:
+    async def run(
+        self, job: Callable[..., Any], *arguments: Any, long: bool, wanted: Callable[[], bool] = lambda: True
+    ) -> Any:
         """The answer of ``job(*arguments)``, both picklable; ``long`` for searches and the like.
 
         Raises:
-            ProblemError: it raised, took too long, or too many are waiting.
+            ProblemError: it raised, took too long, too many are waiting, or it was not ``wanted`` any more when a
+                worker was free.
         """
         if self._waiting >= WAITING:
             raise ProblemError(
@@ -205,6 +224,9 @@ class Workers:
         try:
             async with self._long if long else contextlib.nullcontext():
                 worker = await self._idle.get()
+                if not wanted():
+                    self._idle.put_nowait(worker)
+                    raise ProblemError(ABANDONED)
                 call = asyncio.get_running_loop().run_in_executor(
                     self._threads, worker.call, job, arguments, self._timeout_s
                 )

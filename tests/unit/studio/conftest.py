@@ -11,7 +11,9 @@ pytest.importorskip("starlette", reason="needs starlette")
 
 from starlette.testclient import TestClient
 
+import shapewright as sw
 from shapewright.cli.verbs import answer, askable
+from shapewright.designs.document import Design
 from shapewright.studio.app import create_app
 
 
@@ -22,3 +24,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = create_app(ladders=folder, workers=2, verbs=askable(), run_verb=answer)
     with TestClient(app, base_url="http://127.0.0.1") as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def design() -> Design:
+    """The design of eight H100 for two hours."""
+    return sw.design("8xh100_sxm", hours=2)

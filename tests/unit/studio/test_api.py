@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,10 +12,10 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-import shapewright as sw
 from shapewright.cli.main import app
-from shapewright.cli.verbs import askable
-from shapewright.designs.document import adapter, json_schema
+from shapewright.cli.verbs import answer, askable
+from shapewright.designs.document import Design, adapter, json_schema
+from shapewright.errors import UsageError
 from shapewright.studio.openapi import document
 
 
@@ -25,9 +27,9 @@ def designed(client: TestClient) -> dict[str, Any]:
     return response.json()
 
 
-def test_a_design_is_the_document_of_the_python_interface(designed: dict[str, Any]) -> None:
+def test_a_design_is_the_document_of_the_python_interface(designed: dict[str, Any], design: Design) -> None:
     jsonschema.validate(designed, json_schema())
-    assert adapter().validate_python(designed) == sw.design("8xh100_sxm", hours=2)
+    assert adapter().validate_python(designed) == design
 
 
 def test_an_estimate_takes_a_name_or_a_configuration(client: TestClient) -> None:
@@ -114,9 +116,47 @@ def test_a_verb_is_passed_on(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    ("verb", "question", "words"),
+    [
+        ("compare", {"architectures": ["transformer", "kda"], "on": "8xh100_sxm", "budget": "30d"},
+         "transformer kda --on 8xh100_sxm --budget 30d"),
+        ("kernels", {"model": "llama-3-8b", "tp": 2}, "llama-3-8b --tp 2"),
+        ("plan", {"model": "llama-3-8b", "on": "8xh100_sxm", "tp": 2}, "llama-3-8b --on 8xh100_sxm --tp 2"),
+        ("portfolio", {"flops": 1e24}, "--flops 1e24"),
+        ("serve-plan", {"model": "llama-3-8b", "on": "2xh100_sxm", "tpot": "20ms"},
+         "llama-3-8b --on 2xh100_sxm --tpot 20ms"),
+        ("whatif", {"hardware": "8xh100_sxm", "hours": 2, "settings": ["memory=2x"]},
+         "--on 8xh100_sxm --hours 2 --set memory=2x"),
+    ],
+)  # fmt: skip
+def test_every_verb_answers_as_on_the_command_line(
+    client: TestClient, verb: str, question: dict[str, Any], words: str
+) -> None:
+    passed = client.post(f"/api/{verb}", json=question)
+    assert passed.status_code == 200, passed.text
+    assert passed.json() == json.loads(CliRunner().invoke(app, [verb, *words.split(), "--json"]).stdout)
+
+
+def test_this_machine_is_read_where_the_studio_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="folder in which the studio was started"):
+        answer("plan", {"model": "llama-3-8b", "on": "this"})
+    known = Path(str(files("shapewright") / "data" / "accelerators" / "h100_sxm.toml"))
+    (tmp_path / "this.toml").write_text(known.read_text())
+    assert answer("plan", {"model": "llama-3-8b", "on": "8xthis"})["num_plans"] > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["this.toml"]
+
+
+@pytest.mark.parametrize(
     ("question", "named"),
     [
         ({}, "architectures"),
+        ({"architectures": [".."]}, "pattern"),
+        ({"architectures": ["."]}, "pattern"),
+        ({"architectures": ["../s"]}, "pattern"),
+        ({"architectures": ["~root"]}, "pattern"),
         ({"architectures": []}, "architectures"),
         ({"architectures": ["transformr"]}, "transformer"),
         ({"architectures": ["/etc/passwd"]}, "pattern"),

@@ -19,12 +19,7 @@ from shapewright.studio.sliders import sliders, tried
 from shapewright.studio.state import UNITS, State, read_state
 
 STATE = State(accelerator="h100_sxm", devices=8, budget=2.0, unit="hours")
-
-
-@pytest.fixture(scope="session")
-def design() -> Design:
-    """The design of STATE."""
-    return sw.design("8xh100_sxm", hours=2)
+"""What the fixture ``design`` answers."""
 
 
 @given(
@@ -111,12 +106,33 @@ def test_the_fragments_answer(client: TestClient) -> None:
         "a known answer is in the page at once"
     )
     assert "nothing lost" in client.get(f"/lint?{query}").text
+    assert "ten per cent more" in client.get(f"/beside?{query}").text
     trial = client.get(f"/try?{query}&try_devices=1")
     assert "Open this as a design" in trial.text
     assert trial.headers["hx-replace-url"].endswith("try_devices=1")
     kept = replace(STATE, keep=(replace(STATE, budget=1.0).query(),)).query()
     assert client.get(f"/compare?{kept}").text.count('<th scope="col">') == 2
     assert "Start a ladder" in client.get("/ladders").text
+
+
+def test_the_shape_is_judged_under_the_step_that_is_shown(
+    design: Design, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shapewright.designs import lint
+
+    steps, price = [], lint.price_plan
+
+    def priced(*arguments, **options):
+        steps.append(price(*arguments, **options))
+        return steps[-1]
+
+    monkeypatch.setattr(lint, "price_plan", priced)
+    odd = replace(design, shape=replace(design.shape, vocab_size=50_257))
+    findings = {finding.parameter: finding.better for finding in lint.lint_design(odd)}
+    assert findings["vocab_size"] % 64 == 0
+    steps.clear()
+    lint.lint_design(design)
+    assert steps[0].step_time == pytest.approx(design.predicted.step_time_s.value)
 
 
 def test_a_text_of_the_visitor_is_never_markup(client: TestClient) -> None:

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-import shapewright as sw
 from shapewright.cli.verbs import askable
+from shapewright.designs.document import Design
 from shapewright.studio.openapi import document
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
@@ -34,9 +34,9 @@ def test_no_request_meets_a_bug(case: Any, client: TestClient) -> None:
 
 
 @pytest.fixture(scope="session")
-def designed() -> dict[str, Any]:
+def designed(design: Design) -> dict[str, Any]:
     """A whole design as JSON."""
-    return json.loads(sw.design("8xh100_sxm", hours=2).to_json())
+    return json.loads(design.to_json())
 
 
 WRONG = st.one_of(

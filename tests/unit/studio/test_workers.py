@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from operator import mul
+from pathlib import Path
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_long_jobs_leave_a_worker_for_short_ones(loop: asyncio.AbstractEventLoop
 def test_a_question_asked_twice_at_once_is_computed_once(loop: asyncio.AbstractEventLoop) -> None:
     answers, asked = Answers(), []
 
-    async def ask_once() -> int:
+    async def ask_once(_: object) -> int:
         asked.append(1)
         await asyncio.sleep(0.01)
         return 7
@@ -121,6 +122,27 @@ def test_a_slow_answer_is_forgotten_and_a_refusal_kept(loop: asyncio.AbstractEve
 
     for name, slow in (("slow", True), ("refused", False)):
         with pytest.raises(ProblemError):
-            loop.run_until_complete(answers.get(name, lambda slow=slow: fail(slow=slow)))
+            loop.run_until_complete(answers.get(name, lambda _, slow=slow: fail(slow=slow)))
         loop.run_until_complete(asyncio.sleep(0))
         assert answers.known(name) is not slow
+
+
+def test_a_job_that_nobody_waits_for_any_more_is_never_begun(
+    loop: asyncio.AbstractEventLoop, workers: Workers, tmp_path: Path
+) -> None:
+    answers, begun = Answers(), tmp_path / "begun"
+
+    async def leave_early() -> None:
+        busy = [asyncio.ensure_future(workers.run(time.sleep, 0.2, long=False)) for _ in range(2)]
+        await asyncio.sleep(0)
+        ask = asyncio.ensure_future(
+            answers.get("stale", lambda wanted: workers.run(Path.touch, begun, long=False, wanted=wanted))
+        )
+        await asyncio.sleep(0.05)
+        ask.cancel()
+        await asyncio.gather(*busy)
+        await workers.run(mul, 1, 1, long=False)
+
+    loop.run_until_complete(leave_early())
+    assert not begun.exists()
+    assert not answers.known("stale")
