@@ -10,6 +10,7 @@
     ├── InfeasibleError             3       nothing satisfies the request (says counts by reason)
     ├── NotCoveredError             4       a model family, format or device that nothing here describes
     └── MeasurementError            5       a measurement did not work
+        └── DivergedError                   a training run whose loss is no number any more
 
 Every message has the same three parts: what is wrong (parameter, value), why (the rule), and what to do
 (the fix). Anything else that escapes is our own bug and ends with exit code 1.
@@ -89,3 +90,7 @@ class MeasurementError(ShapewrightError):
     """A measurement that failed."""
 
     exit_code = 5
+
+
+class DivergedError(MeasurementError):
+    """A training run whose loss is no number any more."""

@@ -7,13 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from shapewright.lab.ladder import COLUMNS
-from shapewright.lab.rungs import rung_jobs, size_of, tuning_jobs
+from shapewright.lab.ladder import COLUMNS, save_plan
+from shapewright.lab.rungs import Plan, rung_jobs, size_of, tuning_jobs
 
 minutes, folder = float(sys.argv[4]), Path(sys.argv[6])
-plan = {"top": 2, "top_ratio": 20, "data": None, "digest": "0", "expected_seconds": 10.0, "minutes": minutes}
 (folder / "runs").mkdir()
-(folder / "ladder.json").write_text(json.dumps(plan))
+save_plan(Plan(top=2, top_ratio=20, data=None, digest="0", expected_seconds=10.0, minutes=minutes), folder)
 for job in [*tuning_jobs(), *rung_jobs(2, 20, None)]:
     for ratio in job.ratios:
         time.sleep(0.5)
@@ -22,7 +21,7 @@ for job in [*tuning_jobs(), *rung_jobs(2, 20, None)]:
             "name": job.name, "role": job.role, "params": size_of(job.layout), "embedding_params": 256 * job.layout[0],
             "tokens": tokens, "loss": 1.2 + 40.0 / tokens**0.3, "width": job.layout[0], "depth": job.layout[1],
             "lr": 0.01, "batch_tokens": 1024, "steps": 100, "seed": 0, "seconds": 0.5, "arm": job.arm,
-            "flops": 6.0 * size_of(job.layout) * tokens,
+            "flops": 6.0 * size_of(job.layout) * tokens, "ratio": ratio, "judged_s": 0.1, "wall_s": 0.5,
         }  # fmt: skip
-        assert set(row) == set(COLUMNS)
+        assert set(COLUMNS) <= set(row)
         (folder / "runs" / f"{job.name}_{ratio:g}.json").write_text(json.dumps(row))

@@ -9,15 +9,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from shapewright.errors import DocumentError, MeasurementError, UsageError  # noqa: E402
-from shapewright.lab import ladder  # noqa: E402
-from shapewright.lab.ladder import finished, load_plan, run_job, run_jobs, save_plan, write_runs  # noqa: E402
+from shapewright.errors import DocumentError, UsageError  # noqa: E402
+from shapewright.lab import ladder, ladder_run  # noqa: E402
+from shapewright.lab.ladder import finished, load_plan, run_jobs, save_plan, write_runs  # noqa: E402
+from shapewright.lab.ladder_run import run_job  # noqa: E402
 from shapewright.lab.rungs import (  # noqa: E402
+    JUDGED,
     LEAST_RUNGS,
     OTHER_SHAPES,
     RUNGS,
     SWEEP,
     Job,
+    Pace,
     Plan,
     choose_top,
     makespan,
@@ -48,6 +51,7 @@ def folder(tmp_path):
     place = tmp_path / "ladder"
     (place / "runs").mkdir(parents=True)
     (place / "checkpoints").mkdir()
+    (place / "running").mkdir()
     return place
 
 
@@ -60,7 +64,12 @@ def text(tmp_path):
 
 
 def told(folder) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in finished(folder)]
+    clocks = ("seconds", "judged_s", "wall_s")
+    return [{k: v for k, v in row.items() if k not in clocks} for row in finished(folder)]
+
+
+def pace(arm, layout):
+    return Pace(arm=arm, layout=layout, tokens_per_s=2e9 / size_of(layout))
 
 
 def test_rungs_are_about_a_factor_of_two_apart():
@@ -79,17 +88,16 @@ def test_every_rung_sees_about_as_many_tokens_as_the_top():
 
 
 def test_more_minutes_climb_higher_and_too_few_are_refused():
-    def rate(layout):
-        return 2e9 / size_of(layout)
-
-    tops = [choose_top(minutes, rate, 2) for minutes in (30.0, 120.0, 1000.0)]
+    tops = [choose_top(60 * minutes, pace, 2) for minutes in (30.0, 120.0, 1000.0)]
     assert tops[0][:2] < tops[1][:2] < tops[2][:2]
     for (top, ratio, seconds), minutes in zip(tops, (30.0, 120.0, 1000.0), strict=True):
         jobs = [*tuning_jobs(), *rung_jobs(top, ratio, None)]
-        assert sum(tokens_of(job) / rate(job.layout) for job in jobs) == pytest.approx(seconds)
+        tokens = [tokens_of(job) + JUDGED / 3 * len(job.ratios) for job in jobs]
+        own = [t * size_of(job.layout) / 2e9 for t, job in zip(tokens, jobs, strict=True)]
+        assert sum(own) == pytest.approx(seconds)
         assert seconds <= 2 * 60 * minutes
     with pytest.raises(UsageError, match=rf"{LEAST_RUNGS} sizes"):
-        choose_top(0.1, rate, 2)
+        choose_top(6.0, pace, 2)
     assert makespan([3.0, 3.0, 2.0, 2.0, 2.0], 2) == 7.0
 
 
@@ -123,7 +131,7 @@ def test_a_killed_run_goes_on_to_the_same_losses(folder, text, tmp_path, monkeyp
     other = tmp_path / "other"
     for name in ("runs", "checkpoints"):
         (other / name).mkdir(parents=True)
-    monkeypatch.setattr(ladder, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(ladder_run, "SAVE_EVERY_S", 0.0)
     real, count = TrainState.take_step, iter(range(10**6))
 
     def killed(self, rate):
@@ -150,21 +158,22 @@ def test_a_ladder_can_be_made_longer(folder, text, tmp_path):
     run_job(replace(TINY, ratios=(2.0, 4.0, 8.0)), text, str(other))
     assert told(folder) == told(other)
     (folder / "runs" / "rung_8x1_2.json").unlink()
-    with pytest.raises(MeasurementError, match="is missing but its run went on"):
-        run_job(TINY, text, str(folder))
+    ended = run_job(TINY, text, str(folder))
+    assert "started over" in ended.remark
+    assert told(folder) == told(other), "a branch that was deleted is made again, and comes out the same"
 
 
 def test_processes_finish_the_jobs_and_leave_a_table(folder, text):
     from dataclasses import replace
 
-    names = []
+    lines = []
     plan = replace(PLAN, data=text)
     jobs = [TINY, replace(TINY, name="rung_16x1", layout=(16, 1, 16), ratios=(1.0,))]
-    run_jobs(jobs, plan, folder, workers=2, tell=names.append)
-    assert sorted(names) == ["rung_16x1", "rung_8x1"]
+    run_jobs(jobs, plan, folder, workers=2, tell=lines.append)
+    assert sorted(lines) == ["finished rung_16x1", "finished rung_8x1"]
     assert len((folder / "runs.csv").read_text().splitlines()) == 4
-    run_jobs(jobs, plan, folder, workers=2, tell=names.append)
-    assert len(names) == 2, "what is finished does not run again"
+    run_jobs(jobs, plan, folder, workers=2, tell=lines.append)
+    assert len(lines) == 2, "what is finished does not run again"
 
 
 def test_a_folder_that_is_no_ladder_is_refused(folder):
@@ -177,7 +186,7 @@ def test_a_folder_that_is_no_ladder_is_refused(folder):
         finished(folder)
 
 
-COMPARED = Plan(top=1, top_ratio=20, data=None, digest="", expected_seconds=1.0, minutes=1.0,
+COMPARED = Plan(top=1, top_ratio=2, data=None, digest="", expected_seconds=1.0, minutes=1.0,
                 arms=("transformer", "lstm"), seeds=2)  # fmt: skip
 
 
@@ -187,11 +196,13 @@ def tiny(monkeypatch):
     from shapewright.lab import comparison
 
     monkeypatch.setattr(comparison, "LAYOUTS", ((8, 1, 8), (16, 1, 8), (16, 2, 8)))
-    monkeypatch.setattr(comparison, "RATIO", 1)
+    monkeypatch.setattr(comparison, "TUNE_RATIO", 1)
+    monkeypatch.setattr(comparison, "SHORTEST", 1)
+    monkeypatch.setattr(comparison, "LEAST_STEPS", 5)
     monkeypatch.setattr(comparison, "RATES", ((0.01, 0.02, 0.04), (0.01, 0.02, 0.04)))
 
 
-def in_this_process(function, tasks, workers):
+def in_this_process(function, tasks, workers, stop):
     for task in tasks:
         yield function(*task)
 
@@ -205,9 +216,9 @@ def test_arms_share_bytes_and_have_flop_of_their_own(tiny, folder, text, monkeyp
     plan = replace(COMPARED, data=text)
     done = []
 
-    def cut(function, tasks, workers):
-        for name in in_this_process(function, tasks, workers):
-            yield name
+    def cut(function, tasks, workers, stop):
+        for ended in in_this_process(function, tasks, workers, stop):
+            yield ended
             if len(done) == 9:
                 raise KeyboardInterrupt
 
@@ -215,19 +226,26 @@ def test_arms_share_bytes_and_have_flop_of_their_own(tiny, folder, text, monkeyp
     with pytest.raises(KeyboardInterrupt):
         ladder.climb(plan, folder, workers=1, tell=done.append)
     monkeypatch.setattr(ladder, "in_processes", in_this_process)
-    rates = ladder.climb(plan, folder, workers=1, tell=done.append)
+    plan, rates = ladder.climb(plan, folder, workers=1, tell=done.append)
+    assert load_plan(folder) == plan
+    assert plan.settled
     assert len(done) == len(set(done)), "nothing that was finished ran again"
     assert set(rates) == {"transformer", "lstm"}
     rows = [row for row in finished(folder) if row["role"] == "rung"]
     lowest = {(r["arm"], r["seed"]) for r in rows if r["width"] == 8}
     assert lowest == {(arm, seed) for arm in ("transformer", "lstm") for seed in (0, 1)}
     assert {r["seed"] for r in rows if r["width"] == 16} == {0}, "the top rung is run once"
-    pair = {r["arm"]: r for r in rows if r["width"] == 16}
+    assert {r["ratio"] for r in rows if r["width"] == 16} == {1.0, 2.0}, "two cooldowns of one run"
+    assert {r["ratio"] for r in rows if r["width"] == 8} == {2.0}, "a branch of a few steps is left out"
+    pair = {r["arm"]: r for r in rows if r["width"] == 16 and r["ratio"] == 2}
     assert pair["lstm"]["tokens"] == pair["transformer"]["tokens"]
     assert pair["lstm"]["flops"] != pair["transformer"]["flops"]
     runs = read_gain_runs(folder)
     assert runs.costs == ("flops", "seconds")
-    assert len(runs.arm("lstm", "flops").loss) == 3
+    lstm = runs.arm("lstm", "flops")
+    assert len(lstm.loss) == 4
+    assert len(set(lstm.runs)) == 3
+    assert ladder.left_out(plan, folder) == ()
     assert set(json.loads((folder / "rates.json").read_text())) == {"transformer", "lstm"}
 
 
@@ -248,20 +266,30 @@ def test_flop_of_an_arm_are_its_graphs(folder, text):
 
 def test_the_comparison_that_fits_the_minutes():
     from shapewright.lab.comparison import CHOICES, LAYOUTS, arm_jobs, choose_comparison, sweep_jobs
+    from shapewright.lab.rungs import seconds_of, span_of
 
-    def rate(arm, layout):
-        return 2e9 / size_of(layout)
-
-    chosen = [choose_comparison(m, ("transformer", "lstm"), 3, rate, 2) for m in (6.0, 15.0, 120.0)]
-    assert all(told[:2] in CHOICES for told in chosen)
+    arms = ("transformer", "lstm")
+    chosen = [choose_comparison(60 * m, arms, 3, pace, 2) for m in (6.0, 30.0, 240.0)]
+    assert all(told[:3] in CHOICES for told in chosen)
     assert chosen[0][:2] < chosen[1][:2] < chosen[2][:2]
-    jobs = [*sweep_jobs(("transformer", "lstm")), *arm_jobs(("transformer", "lstm"), *chosen[1][:2], None)]
-    assert sum(tokens_of(j) / rate(j.arm, j.layout) for j in jobs) == pytest.approx(chosen[1][2])
+    jobs = [*sweep_jobs(arms), *arm_jobs(arms, *chosen[1][:3], None)]
+    assert sum(seconds_of(j, pace) for j in jobs) == pytest.approx(chosen[1][3])
     assert len({j.name for j in jobs}) == len(jobs)
-    assert choose_comparison(1000.0, ("transformer", "lstm"), 1, rate, 2)[1] == 1
+    assert choose_comparison(60_000.0, arms, 1, pace, 2)[1] == 1
     with pytest.raises(UsageError, match="compare 2 arms"):
-        choose_comparison(0.1, ("transformer", "lstm"), 3, rate, 2)
+        choose_comparison(6.0, arms, 3, pace, 2)
     assert LAYOUTS[1:] == RUNGS
+    spans = [span_of(arm_jobs(arms, *choice, None), pace, 2)[0] for choice in CHOICES]
+    assert spans == sorted(spans), "the choice stops at the first that does not fit"
+
+
+def test_a_branch_costs_little_beside_the_run_it_leaves():
+    from shapewright.lab.comparison import LAYOUTS, arm_jobs, lengths_of
+
+    assert lengths_of(LAYOUTS[0], 20) == (20.0,), "98 steps say more about the warm-up"
+    assert lengths_of(LAYOUTS[1], 40) == (10.0, 20.0, 40.0)
+    job = arm_jobs(("lstm",), 2, 1, 20, None)[-1]
+    assert tokens_of(job) / (20.0 * size_of(job.layout)) == pytest.approx(1.1)
 
 
 @pytest.mark.cluster
@@ -269,7 +297,7 @@ def test_ray_runs_the_same_jobs(folder, text):
     pytest.importorskip("ray")
     from dataclasses import replace
 
-    names = []
-    run_jobs([TINY], replace(PLAN, data=text), folder, workers=1, tell=names.append, engine="ray")
-    assert names == ["rung_8x1"]
+    lines = []
+    run_jobs([TINY], replace(PLAN, data=text), folder, workers=1, tell=lines.append, engine="ray")
+    assert lines == ["finished rung_8x1"]
     assert len(finished(folder)) == 2

@@ -12,7 +12,8 @@ import pytest
 from shapewright.errors import UsageError
 from shapewright.scaling.fit import fit
 from shapewright.scaling.forms import FORMS
-from shapewright.scaling.gain import Arm, compare, gain_from_minima
+from shapewright.scaling.gain import compare, gain_from_minima
+from shapewright.scaling.gain_fit import Arm
 from shapewright.scaling.mixers import PRIORS
 
 DATA = Path(os.environ.get("SHAPEWRIGHT_DATA", Path(__file__).parents[3] / "shared" / "data")) / "scaling"

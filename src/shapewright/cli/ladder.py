@@ -1,8 +1,9 @@
-"""``shapewright ladder``: train a family of small models here, from which a law is fitted."""
+"""``shapewright ladder``: train a family of small models here, for a law, or to tell whether an idea is worth it."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +11,15 @@ import typer
 
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json, talk
-from shapewright.errors import MeasurementError, UnknownNameError, UsageError
+from shapewright.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from shapewright.lab.corpus import Corpus
     from shapewright.lab.rungs import Plan
 
 app = typer.Typer(
     name="ladder",
-    help="Train small models of growing size, for a law of your own corpus.",
+    help="Train small models of growing size: for a law of your own corpus, or to compare ideas.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -29,7 +31,7 @@ Engine = Annotated[
 
 @app.command("run")
 def run(
-    minutes: Annotated[float, typer.Option(help="Time for the whole ladder on an idle machine.")] = 30.0,
+    minutes: Annotated[float, typer.Option(help="Time for the whole ladder, on the wall.")] = 30.0,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the ladder.")] = Path("ladder"),
     data: Annotated[
         Path | None,
@@ -44,15 +46,16 @@ def run(
     engine: Engine = "local",
     json: o.Json = False,
 ) -> None:
-    """Tune the rate, climb the rungs, and write runs.csv.
+    """Tune the rate, climb the rungs, and write runs.csv and report.html.
 
     Alone: as many sizes as fit the minutes, each trained to several lengths,
     for a law. With --arm: every arm at every rung and seed, each with rates of
-    its own, then the verdict. Finished runs are kept at once; go on after a
-    cut with: ladder resume.
+    its own, then the verdict. Finished runs are kept at once; what time cuts
+    off is named, and done by: ladder resume.
 
     Example: shapewright ladder run --minutes 10 --arm transformer --arm lstm
     """
+    began = time.monotonic()
     if not 0 < minutes < float("inf"):
         raise UsageError(
             f"--minutes (={minutes:g}) is not positive", "a ladder takes time", "try: --minutes 30"
@@ -67,46 +70,36 @@ def run(
     _require_torch()
     import torch
 
-    from shapewright.lab.arms import BASE
-    from shapewright.lab.comparison import LAYOUTS, RATIO, choose_comparison
+    from shapewright.cli.ladder_watch import climb_and_show
+    from shapewright.lab.comparison import LAYOUTS
     from shapewright.lab.corpus import read_corpus
-    from shapewright.lab.ladder import save_plan, tokens_per_second
-    from shapewright.lab.rungs import RUNGS, Layout, Plan, choose_top
+    from shapewright.lab.ladder import Clock, save_plan
+    from shapewright.lab.rungs import RUNGS
     from shapewright.lab.state import only_one
-    from shapewright.scaling.gain import MIN_RUNGS
+    from shapewright.scaling.gain_verdict import MIN_RUNGS
 
     torch.set_num_threads(1)
     corpus = read_corpus(data)
-    known: dict[tuple[str, Layout], float] = {}
-
-    def rate(name: str, layout: Layout) -> float:
-        if (name, layout) not in known:
-            known[name, layout] = tokens_per_second(layout, corpus, name)
-        return known[name, layout]
-
-    told: dict[str, Any] = dict(
-        data=str(data.resolve()) if data else None, digest=corpus.digest, minutes=minutes
-    )
-    if arms:
-        rungs, seeds, seconds = choose_comparison(minutes, arms, seeds, rate, count)
-        plan = Plan(top=rungs - 1, top_ratio=RATIO, expected_seconds=seconds, arms=arms, seeds=seeds, **told)
-        sizes, what = LAYOUTS, f"{', '.join(arms)} at {rungs} sizes, {seeds} seed{'s' * (seeds > 1)}"
-    else:
-        top, ratio, seconds = choose_top(minutes, lambda layout: rate(BASE, layout), count)
-        plan = Plan(top=top, top_ratio=ratio, expected_seconds=seconds, **told)
-        sizes, what = RUNGS, f"{top + 1} sizes"
+    clock = Clock(began=began, seconds=60.0 * minutes)
+    plan, slower = _plan(clock, corpus, arms, seeds, count, str(data.resolve()) if data else None)
+    what = f"{', '.join(arms)} at " if arms else ""
+    several = f", {plan.seeds} seed{'s' * (plan.seeds > 1)}" if arms else ""
+    sizes = LAYOUTS if arms else RUNGS
     smallest, largest = sizes[0], sizes[plan.top]
     talk().print(
-        f"{what}, {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]}, on {corpus.name}: about "
-        f"{seconds / 60:.0f} core-minutes in {count} processes", markup=False,
+        f"{what}{plan.top + 1} sizes{several}, {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]}, to "
+        f"{plan.top_ratio} tokens per parameter, on {corpus.name}: about {plan.expected_seconds / 60:.1f} core-minutes in "
+        f"{count} process{'es' * (count > 1)}", markup=False,
     )  # fmt: skip
+    if slower > 1.2:
+        talk().print(f"this machine is busy: a second of work takes {slower:.1f} on the wall")
     if arms and plan.top + 1 < MIN_RUNGS:
         talk().print(
             f"{plan.top + 1} sizes bring no verdict, only slopes: {MIN_RUNGS} do; give more --minutes"
         )
     with only_one(folder):
         save_plan(plan, folder)
-    _climb(plan, folder, count, engine, json)
+    climb_and_show(plan, folder, count, engine, json, clock)
 
 
 @app.command("arms")
@@ -127,6 +120,9 @@ def arms(json: o.Json = False) -> None:
 @app.command("resume")
 def resume(
     folder: Annotated[Path, typer.Argument(help="Folder of a ladder.")],
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time [default: when all is done].")
+    ] = None,
     workers: Workers = None,
     engine: Engine = "local",
     json: o.Json = False,
@@ -135,10 +131,15 @@ def resume(
 
     Example: shapewright ladder resume ladder
     """
+    began = time.monotonic()
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise UsageError(f"--minutes (={minutes:g}) is not positive", "runs take time", "leave it out")
     count = _workers(workers)
+    _engine(engine)
     _require_torch()
+    from shapewright.cli.ladder_watch import climb_and_show
     from shapewright.lab.corpus import read_corpus
-    from shapewright.lab.ladder import load_plan
+    from shapewright.lab.ladder import Clock, load_plan
 
     plan = load_plan(folder)
     if read_corpus(Path(plan.data) if plan.data else None).digest != plan.digest:
@@ -146,15 +147,48 @@ def resume(
             f"the corpus of {folder} has changed", "runs on other text cannot be joined with those that are finished",
             "restore the text, or start a new ladder",
         )  # fmt: skip
-    _climb(plan, folder, count, engine, json)
+    clock = None if minutes is None else Clock(began=began, seconds=60.0 * minutes)
+    climb_and_show(plan, folder, count, engine, json, clock)
+
+
+def _plan(
+    clock: Any, corpus: Corpus, arms: tuple[str, ...], seeds: int, workers: int, data: str | None
+) -> tuple[Plan, float]:
+    """The largest plan for the time that is left, and how much longer a second of work takes here."""
+    from shapewright.lab.arms import BASE
+    from shapewright.lab.comparison import choose_comparison
+    from shapewright.lab.ladder_run import pace_of
+    from shapewright.lab.rungs import Layout, Pace, Plan, choose_top
+
+    known: dict[tuple[str, Layout], Pace] = {}
+    slower: list[float] = []
+
+    def pace(name: str, layout: Layout) -> Pace:
+        if (name, layout) not in known:
+            known[name, layout], ratio = pace_of(layout, corpus, name)
+            slower.append(ratio)
+        return known[name, layout]
+
+    # Processes load their libraries and the text as this one just did.
+    start = clock.seconds - clock.left
+    pace(arms[0] if arms else BASE, (16, 2, 8))
+    # The wall's seconds that are left, in seconds of work.
+    seconds = max(clock.left - 2 * start, 1.0) / max(slower[0], 1.0)
+    told: dict[str, Any] = dict(data=data, digest=corpus.digest, minutes=clock.seconds / 60, most_seeds=seeds)
+    if arms:
+        rungs, seeds, longest, total = choose_comparison(seconds, arms, seeds, pace, workers)
+        found: dict[str, Any] = dict(top=rungs - 1, top_ratio=longest, expected_seconds=total, arms=arms, seeds=seeds)
+    else:
+        top, ratio, total = choose_top(seconds, pace, workers)
+        found = dict(top=top, top_ratio=ratio, expected_seconds=total)
+    return Plan(**told, **found, paces=tuple(known.values())), sorted(slower)[len(slower) // 2]
 
 
 def _arms(arm: list[str] | None, seeds: int, engine: str) -> tuple[str, ...]:
     """The arms, each once."""
     if seeds < 1:
         raise UsageError(f"--seeds (={seeds}) must be at least 1", "every run has a seed", "leave it out")
-    if engine not in ("local", "ray"):
-        raise UnknownNameError("--engine", engine, ("local", "ray"))
+    _engine(engine)
     if not arm:
         return ()
     if len(set(arm)) < 2:
@@ -171,57 +205,9 @@ def _arms(arm: list[str] | None, seeds: int, engine: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(arm))
 
 
-def _climb(plan: Plan, folder: Path, workers: int, engine: str, json: bool) -> None:
-    from shapewright.lab.ladder import climb, finished
-    from shapewright.lab.state import only_one
-
-    talker = talk()
-    try:
-        with only_one(folder):
-            rates = climb(
-                plan,
-                folder,
-                workers=workers,
-                tell=lambda name: talker.print(f"finished {name}", markup=False),
-                engine=engine,
-            )
-    except KeyboardInterrupt:
-        raise MeasurementError(
-            "the ladder was interrupted",
-            f"what is finished stays in {folder}",
-            f"go on: shapewright ladder resume {folder}",
-        ) from None
-    rows = finished(folder)
-    if json:
-        told = {
-            arm: {"scale": r.scale, "power": r.power, "at_end": list(r.at_end)} for arm, r in rates.items()
-        }
-        print_json({"folder": str(folder), "rates": told, "runs": rows})
-        return
-    console = out()
-    for arm, law in rates.items():
-        console.print(
-            f"{arm}: learning rate {law.scale:.3g} N^-{law.power:.3f}, N = parameters outside the embedding",
-            markup=False,
-        )
-        if law.at_end:
-            console.print("the best rate of some sweep is its first or last: rates are not tuned there")
-    console.print(f"{len(rows)} runs in {folder / 'runs.csv'}", markup=False, soft_wrap=True)
-    if plan.arms:
-        _verdict(plan, folder)
-    else:
-        console.print(
-            f"next: shapewright fit law {folder / 'runs.csv'} --where role=rung", markup=False, soft_wrap=True
-        )
-
-
-def _verdict(plan: Plan, folder: Path) -> None:
-    from shapewright.cli.gain import show_gains
-    from shapewright.scaling.gain_runs import read_gain_runs
-
-    found = read_gain_runs(folder)
-    out().print()
-    show_gains(found, [*plan.arms[1:], plan.arms[0]])
+def _engine(engine: str) -> None:
+    if engine not in ("local", "ray"):
+        raise UnknownNameError("--engine", engine, ("local", "ray"))
 
 
 def _workers(workers: int | None) -> int:

@@ -2,37 +2,57 @@
 
 Decisions: at a rung all arms see the same bytes in the same order, for the tokens per parameter of the base, so that
 differences are paired. Every arm's rate is swept at its lowest rungs and carried upward by a power of size fitted to its
-own sweeps. The top rung is run once, the others with every seed. More rungs come before more seeds until a verdict is
-possible at all, for the slope is what is asked.
+own sweeps. A run is judged at several lengths, each a cooldown of its own off the constant phase (``lab/rungs.py``):
+half the length costs a tenth more and says whether a gain holds for models trained less. The top rung is run once, the
+others with every seed. More rungs come before more seeds until a verdict is possible at all, for the slope is what is
+asked; then lengths of twice the tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from shapewright.errors import UsageError
 from shapewright.lab.rungs import (
+    BATCH,
+    BRANCH_FACTOR,
     RUNGS,
+    SEQ_LEN,
+    SHORTEST,
     SWEEP,
+    TUNE_RATIO,
     Job,
     Layout,
+    PaceOf,
     RateLaw,
     Row,
-    expected_seconds,
     inner_size,
-    makespan,
     rates_of,
     size_of,
+    span_of,
 )
 
 LAYOUTS: tuple[Layout, ...] = ((16, 2, 8), *RUNGS)
 SWEPT = 2
 """Lowest rungs at which each arm's rate is swept."""
 RATES = ((0.006, 0.012, 0.024), *SWEEP)
-RATIO = 20
-"""Tokens per parameter of the base, at every rung."""
-CHOICES = ((4, 1), (5, 1), (5, 2), (6, 2), (7, 2), (7, 3), (8, 3), (9, 3), (10, 3))
-"""Rungs and seeds of the lower ones, as the time grows."""
+LEAST_STEPS = 150
+"""A branch of fewer steps says more about the warm-up than about the model, and is left out."""
+CHOICES = (
+    (4, 1, 20), (5, 1, 20), (5, 2, 20), (5, 3, 20), (6, 2, 20), (6, 3, 20), (6, 3, 40), (7, 2, 20), (7, 3, 20),
+    (7, 3, 40), (8, 2, 20), (8, 3, 40), (9, 3, 20), (9, 3, 40), (10, 3, 40),
+)  # fmt: skip
+"""Rungs, seeds of the lower ones, and tokens per parameter (of the base) of the longest branch, as the time grows."""
+
+
+def lengths_of(layout: Layout, longest: int) -> tuple[float, ...]:
+    """Tokens per parameter of the base of each branch of a rung, ascending."""
+    found, length = [], float(SHORTEST)
+    while length <= longest:
+        if length == longest or length * size_of(layout) >= LEAST_STEPS * SEQ_LEN * BATCH:
+            found.append(length)
+        length *= BRANCH_FACTOR
+    return tuple(found)
 
 
 def sweep_jobs(arms: Sequence[str]) -> list[Job]:
@@ -43,7 +63,9 @@ def sweep_jobs(arms: Sequence[str]) -> list[Job]:
 
 def _sweep_job(arm: str, layout: Layout, rate: float) -> Job:
     name = f"{arm}_tune_{layout[0]}x{layout[1]}_{rate:g}"
-    return Job(name=name, role="tune", layout=layout, learning_rate=rate, ratios=(float(RATIO),), arm=arm)
+    return Job(
+        name=name, role="tune", layout=layout, learning_rate=rate, ratios=(float(TUNE_RATIO),), arm=arm
+    )
 
 
 def wider_sweeps(arms: Sequence[str], rows: Sequence[Row]) -> list[Job]:
@@ -70,12 +92,15 @@ def rates_by_arm(arms: Sequence[str], rows: Sequence[Row]) -> dict[str, RateLaw]
     }
 
 
-def arm_jobs(arms: Sequence[str], rungs: int, seeds: int, rates: Mapping[str, RateLaw] | None) -> list[Job]:
+def arm_jobs(
+    arms: Sequence[str], rungs: int, seeds: int, longest: int, rates: Mapping[str, RateLaw] | None
+) -> list[Job]:
     """Every arm at every rung with every seed; without ``rates`` only their lengths matter."""
     return [
         Job(
-            name=f"{arm}_{layout[0]}x{layout[1]}_seed{seed}", role="rung", layout=layout, ratios=(float(RATIO),), arm=arm,
-            learning_rate=rates[arm].rate(inner_size(layout)) if rates else 0.0, seed=seed,
+            name=f"{arm}_{layout[0]}x{layout[1]}_seed{seed}", role="rung", layout=layout, arm=arm, seed=seed,
+            ratios=lengths_of(layout, longest),
+            learning_rate=rates[arm].rate(inner_size(layout)) if rates else 0.0,
         )
         for number, layout in enumerate(LAYOUTS[:rungs])
         for seed in range(1 if number == rungs - 1 and rungs > 1 else seeds)
@@ -84,33 +109,37 @@ def arm_jobs(arms: Sequence[str], rungs: int, seeds: int, rates: Mapping[str, Ra
 
 
 def choose_comparison(
-    minutes: float, arms: Sequence[str], most_seeds: int, rate: Callable[[str, Layout], float], workers: int
-) -> tuple[int, int, float]:
-    """Rungs, seeds and process-seconds of the largest comparison that fits the minutes.
+    seconds: float, arms: Sequence[str], most_seeds: int, pace: PaceOf, workers: int, *, swept: bool = False
+) -> tuple[int, int, int, float]:
+    """Rungs, seeds, longest branch and process-seconds of the largest comparison that fits.
+
+    Args:
+        seconds: time for all of it.
+        arms: what is compared.
+        most_seeds: of each rung.
+        pace: of each arm at each layout.
+        workers: processes.
+        swept: whether the sweeps are done already.
 
     Raises:
         UsageError: not even the smallest fits.
     """
-
-    def seconds(jobs: Sequence[Job]) -> list[float]:
-        return [expected_seconds([job], lambda layout, arm=job.arm: rate(arm, layout))[0] for job in jobs]
-
-    tuning = seconds(sweep_jobs(arms))
-    best: tuple[int, int, float] | None = None
+    tuning, own = (0.0, 0.0) if swept else span_of(sweep_jobs(arms), pace, workers)
+    best: tuple[int, int, int, float] | None = None
     needed = 0.0
-    for rungs, seeds in CHOICES:
+    for rungs, wanted, longest in CHOICES:
         if rungs > len(LAYOUTS):
             break
-        runs = seconds(arm_jobs(arms, rungs, min(seeds, most_seeds), None))
-        wall = makespan(tuning, workers) + makespan(runs, workers)
-        needed = needed or wall
-        if wall > 60.0 * minutes:
+        seeds = min(wanted, most_seeds)
+        runs, total = span_of(arm_jobs(arms, rungs, seeds, longest, None), pace, workers)
+        needed = needed or tuning + runs
+        if tuning + runs > seconds:
             break
-        best = (rungs, min(seeds, most_seeds), sum(tuning) + sum(runs))
+        best = (rungs, seeds, longest, own + total)
     if best is None:
         raise UsageError(
-            f"--minutes (={minutes:g}) is too short to compare {len(arms)} arms here",
+            f"--minutes (={seconds / 60:.3g}) is too short to compare {len(arms)} arms here",
             f"{CHOICES[0][0]} sizes up to {size_of(LAYOUTS[CHOICES[0][0] - 1]):,} parameters take about "
-            f"{needed / 60:.0f} minutes", f"give at least --minutes {int(1.2 * needed / 60) + 1}",
+            f"{needed / 60:.1f} minutes", f"give at least --minutes {int(1.2 * needed / 60) + 1}",
         )  # fmt: skip
     return best

@@ -1,8 +1,10 @@
 """Run a ladder in processes of one thread each, so that killing any of them loses seconds.
 
-Decisions: one process per core, the longest run first. A finished branch is a file, and a run that was cut goes on
-from its last checkpoint; the checkpoint at its last branch stays, so a ladder can also be made longer. Time is the
-process's own (CPU) time, which another user of the machine does not lengthen much.
+Decisions: one process per core, first seeds and long runs first. A finished branch is a file, and a run that was cut goes
+on from its last checkpoint (``lab/ladder_run.py``); the checkpoint at its last branch stays, so a ladder can also be
+made longer. A ladder under a budget of minutes looks at the clock twice: after the sweeps, when it is known how fast
+this machine really is, the rungs are chosen anew for the time that is left; and at the end, when runs that are not
+done save their checkpoints and wait for ``ladder resume``. Both are said. The clock is one that nobody sets.
 """
 
 from __future__ import annotations
@@ -11,128 +13,226 @@ import csv
 import io
 import json
 import os
+import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from shapewright.architecture.graph import build_graph, num_params
-from shapewright.errors import DocumentError, MeasurementError
-from shapewright.lab.arms import BASE, arm_shape
+from shapewright.errors import DocumentError, MeasurementError, UsageError
 from shapewright.lab.bench import training_environment
-from shapewright.lab.comparison import arm_jobs, rates_by_arm, sweep_jobs, wider_sweeps
-from shapewright.lab.corpus import VOCAB_SIZE, Corpus, read_corpus
+from shapewright.lab.comparison import arm_jobs, choose_comparison, rates_by_arm, sweep_jobs, wider_sweeps
+from shapewright.lab.ladder_run import STOP, branch_file, run_job
 from shapewright.lab.pools import WorkerDiedError, in_processes, on_ray
 from shapewright.lab.rungs import (
-    BATCH,
-    DECAY,
     MOST_WIDER,
-    SEQ_LEN,
     Job,
     Layout,
+    Pace,
+    PaceOf,
     Plan,
     RateLaw,
     Row,
-    inner_size,
+    choose_top,
+    ordered,
     rates_of,
     rung_jobs,
-    size_of,
-    tokens_of,
+    span_of,
     tuning_jobs,
     wider_jobs,
 )
 
-SAVE_EVERY_S = 20.0
-TIMED_STEPS = 8
-"""Steps timed of each rung before a ladder is planned, after one that is not."""
 COLUMNS = (
     "name", "role", "params", "embedding_params", "tokens", "loss", "width", "depth", "lr", "batch_tokens", "steps",
-    "seed", "seconds", "arm", "flops",
+    "seed", "seconds", "arm", "ratio", "flops",
 )  # fmt: skip
 
-
-def run_job(job: Job, data: str | None, folder: str) -> str:
-    """Run ``job`` in this process, from its last checkpoint if there is one; writes a file per branch."""
-    import torch
-
-    from shapewright.lab.schedule import Schedule, decay_start
-    from shapewright.lab.state import TrainState, load_checkpoint, save_checkpoint, write_atomic
-
-    torch.set_num_threads(1)
-    place = Path(folder)
-    state = TrainState(setup_of(job), read_corpus(Path(data) if data else None))
-    shape, batch_tokens, size = state.setup.shape, state.setup.batch_tokens, size_of(job.layout)
-    checkpoint = place / "checkpoints" / f"{job.name}.pt"
-    seconds = 0.0
-    if checkpoint.exists():
-        contents = load_checkpoint(checkpoint)
-        state.restore(contents)
-        seconds = contents["seconds"]
-    warmup = max(round(size / batch_tokens), 1)
-    saved = time.monotonic()
-
-    def advance(schedule: Schedule, until: int) -> None:
-        nonlocal seconds, saved
-        while state.step < until:
-            start = time.process_time()
-            state.take_step(schedule.rate(state.step))
-            seconds += time.process_time() - start
-            if schedule.steps is None and time.monotonic() - saved > SAVE_EVERY_S:
-                save_checkpoint(checkpoint, {**state.contents(), "seconds": seconds})
-                saved = time.monotonic()
-
-    steady = Schedule(kind="wsd", peak=job.learning_rate, final=0.0, warmup=warmup, steps=None)
-    for ratio in job.ratios:
-        done = place / "runs" / f"{job.name}_{ratio:g}.json"
-        if done.exists():
-            continue
-        steps = max(round(ratio * size / batch_tokens), 2)
-        first = decay_start(steps, DECAY)
-        if state.step > first:
-            raise MeasurementError(
-                f"{done} is missing but its run went on", f"the checkpoint is at step {state.step}, the branch at {first}",
-                f"delete {checkpoint} and the files of this run, then resume",
-            )  # fmt: skip
-        advance(steady, first)
-        kept = {**state.contents(), "seconds": seconds}
-        save_checkpoint(checkpoint, kept)
-        kept = load_checkpoint(checkpoint)
-        try:
-            advance(replace(steady, steps=steps, decay_from=first), steps)
-            loss = state.judge()
-        except MeasurementError:
-            # A rate at which a model diverges is a result of a sweep, and of nothing else.
-            if job.role != "tune":
-                raise
-            loss = float("inf")
-        row = {
-            "name": job.name, "role": job.role, "params": int(num_params(shape)),
-            "embedding_params": VOCAB_SIZE * job.layout[0], "tokens": steps * batch_tokens, "loss": loss,
-            "width": job.layout[0], "depth": job.layout[1],
-            "lr": job.learning_rate, "batch_tokens": batch_tokens, "steps": steps, "seed": job.seed,
-            "seconds": round(seconds, 2), "arm": job.arm,
-            "flops": 3.0 * float(build_graph(shape, batch=1, seq_len=SEQ_LEN).flops()) / SEQ_LEN * steps * batch_tokens,
-        }  # fmt: skip
-        write_atomic(done, json.dumps(row).encode())
-        state.restore(kept)
-        seconds = kept["seconds"]
-    return job.name
+SLOWEST = 1e-9
+"""Tokens per second of what was not timed, since it would not have fitted."""
 
 
-def setup_of(job: Job) -> Any:
-    """The training set-up of a job: the recipe's, with the ladder's batch."""
-    from shapewright.lab.state import Setup
-    from shapewright.scaling.recipe import recipe
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clock:
+    """A budget of time on a clock that nobody sets."""
 
-    shape, size = arm_shape(job.arm, job.layout), size_of(job.layout)
-    r = recipe(params=inner_size(job.layout), tokens=max(job.ratios) * size, width=job.layout[0], depth=job.layout[1],
-               batch=float(SEQ_LEN * BATCH), schedule="wsd")  # fmt: skip
-    return Setup(
-        shape=shape, seq_len=SEQ_LEN, batch=BATCH, micro_batch=BATCH, precision="fp32", seed=job.seed,
-        weight_decay=r.weight_decay.value, beta1=r.beta1.value, beta2=r.beta2.value, epsilon=r.epsilon.value,
-        gradient_clip=r.gradient_clip.value, init_std=r.init_std.value, output_init_std=r.output_init_std.value,
+    began: float
+    """``time.monotonic`` when the ladder was asked for [s]."""
+    seconds: float
+    """The whole budget."""
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; negative where it is over."""
+        return self.began + self.seconds - time.monotonic()
+
+
+def jobs_of(plan: Plan, rates: dict[str, RateLaw] | None = None) -> tuple[list[Job], list[Job]]:
+    """The sweeps and the rungs of a plan; without ``rates`` only their names and lengths matter."""
+    from shapewright.lab.arms import BASE
+
+    if plan.arms:
+        return sweep_jobs(plan.arms), arm_jobs(plan.arms, plan.top + 1, plan.seeds, plan.top_ratio, rates)
+    return tuning_jobs(), rung_jobs(plan.top, plan.top_ratio, rates[BASE] if rates else None)
+
+
+def climb(
+    plan: Plan,
+    folder: Path,
+    *,
+    workers: int,
+    tell: Callable[[str], None],
+    engine: str = "local",
+    clock: Clock | None = None,
+) -> tuple[Plan, dict[str, RateLaw]]:
+    """Run what is left of the ladder in ``folder``; its rows are in ``runs.csv``, the rates in ``rates.json``.
+
+    Args:
+        plan: of the ladder.
+        folder: of the ladder.
+        workers: processes.
+        tell: takes a line about every run that ended.
+        engine: ``local`` or ``ray``.
+        clock: the budget; None where everything is to be finished.
+
+    Returns:
+        The plan as it was carried out, and the learning rate of every arm; none where time ran out in the sweeps.
+
+    Raises:
+        MeasurementError: a process died, or a file could not be written; what is finished stays.
+    """
+    from shapewright.lab.arms import BASE
+    from shapewright.lab.state import write_atomic
+
+    def run(jobs: Sequence[Job]) -> None:
+        run_jobs(jobs, plan, folder, workers=workers, tell=tell, engine=engine, clock=clock)
+
+    began, arms, sweeps = time.monotonic(), plan.arms, jobs_of(plan)[0]
+    run(sweeps)
+    if _missing(sweeps, folder):
+        return plan, {}
+    for _ in range(MOST_WIDER):
+        run(wider_sweeps(arms, finished(folder)) if arms else wider_jobs(finished(folder)))
+    swept = finished(folder)
+    rates = rates_by_arm(arms, swept) if arms else {BASE: rates_of(swept)}
+    told = {arm: {"scale": r.scale, "power": r.power, "at_end": list(r.at_end)} for arm, r in rates.items()}
+    write_atomic(folder / "rates.json", (json.dumps(told, indent=2) + "\n").encode())
+    if clock is not None and not plan.settled:
+        plan = _settle(plan, swept, clock, workers, time.monotonic() - began)
+        if plan.note:
+            tell(plan.note)
+    plan = replace(plan, settled=True)
+    save_plan(plan, folder)
+    run(jobs_of(plan, rates)[1])
+    return plan, rates
+
+
+def _settle(plan: Plan, rows: Sequence[Row], clock: Clock, workers: int, took: float) -> Plan:
+    """The largest plan for the time that is left, by how long the sweeps took against what was expected."""
+    pace, sweeps = pace_from(plan.paces), jobs_of(plan)[0]
+    tuned = [row["wall_s"] for row in rows if row["role"] == "tune"]
+    # Sweeps that were widened took longer for a reason that is no slowness.
+    expected = span_of(sweeps, pace, workers)[0] * len(tuned) / len(sweeps)
+    ran = sum(tuned) / workers
+    slower = ran / expected
+    # What is not the runs' is the start of processes, which comes again.
+    seconds = max(clock.left - max(took - ran, 0.0), 0.0) / slower
+    try:
+        if plan.arms:
+            rungs, seeds, longest, total = choose_comparison(
+                seconds, plan.arms, plan.most_seeds, pace, workers, swept=True
+            )
+            found = replace(plan, top=rungs - 1, seeds=seeds, top_ratio=longest, expected_seconds=total)
+        else:
+            top, ratio, total = choose_top(seconds, pace, workers, swept=True)
+            found = replace(plan, top=top, top_ratio=ratio, expected_seconds=total)
+    except UsageError:
+        # Nothing whole fits: the plan stands, and what the clock cuts off can be resumed.
+        return replace(
+            plan,
+            note=f"the machine is {slower:.1f} times as slow as timed: not all runs will be done in time",
+        )
+    if (found.top, found.seeds, found.top_ratio) == (plan.top, plan.seeds, plan.top_ratio):
+        return plan
+    return replace(
+        found, note=f"steps take {slower:.1f} times what was timed before, and {max(clock.left, 0) / 60:.1f} minutes are "
+        f"left: {_words(found)} instead of {_words(plan)}",
     )  # fmt: skip
+
+
+def _words(plan: Plan) -> str:
+    seeds = f", {plan.seeds} seed{'s' * (plan.seeds > 1)}" if plan.arms else ""
+    return f"{plan.top + 1} sizes{seeds} to {plan.top_ratio} tokens per parameter"
+
+
+def pace_from(paces: Sequence[Pace]) -> PaceOf:
+    """The pace of an arm at a layout among those that were timed; any other is too slow for every budget."""
+    known = {(pace.arm, pace.layout): pace for pace in paces}
+    return lambda arm, layout: known.get((arm, layout), Pace(arm=arm, layout=layout, tokens_per_s=SLOWEST))
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    plan: Plan,
+    folder: Path,
+    *,
+    workers: int,
+    tell: Callable[[str], None],
+    engine: str = "local",
+    clock: Clock | None = None,
+) -> None:
+    """Run the jobs that are not finished in ``workers`` processes (or on a Ray cluster), until the clock says stop.
+
+    On a cluster ``folder`` (and the corpus) must be a path that all its machines share.
+
+    Raises:
+        MeasurementError: a process died, or a file could not be written; what is finished stays.
+    """
+    waiting = _missing(jobs, folder)
+    if not waiting or (clock is not None and clock.left <= 0):
+        return
+    shutil.rmtree(folder / "running", ignore_errors=True)
+    for name in ("runs", "checkpoints", "running"):
+        (folder / name).mkdir(exist_ok=True)
+    stop = folder / STOP
+    stop.unlink(missing_ok=True)
+    # Set before the processes start, since their libraries read it while they load.
+    os.environ.update(training_environment(1))
+    tasks = [(job, plan.data, str(folder)) for job in ordered(waiting)]
+    timer = threading.Timer(max(clock.left, 0.0), stop.touch) if clock is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        for ended in (on_ray if engine == "ray" else in_processes)(run_job, tasks, workers, stop.touch):
+            if ended.remark:
+                tell(ended.remark)
+            if ended.finished:
+                tell(f"finished {ended.name}")
+    except WorkerDiedError as error:
+        raise MeasurementError(
+            "a process of the ladder died",
+            "it was killed, or memory ran out",
+            f"go on: shapewright ladder resume {folder}",
+        ) from error
+    finally:
+        if timer is not None:
+            timer.cancel()
+        write_runs(folder)
+
+
+def _missing(jobs: Sequence[Job], folder: Path) -> list[Job]:
+    return [job for job in jobs if not all(branch_file(folder, job, r).exists() for r in job.ratios)]
+
+
+def left_out(plan: Plan, folder: Path) -> tuple[str, ...]:
+    """Runs of the plan that are not finished, with the branches they lack."""
+    found = []
+    for job in ordered([job for jobs in jobs_of(plan) for job in jobs]):
+        lacks = [f"{r:g}" for r in job.ratios if not branch_file(folder, job, r).exists()]
+        if lacks:
+            found.append(f"{job.name} ({' and '.join(lacks)} tokens per parameter)")
+    return tuple(found)
 
 
 def finished(folder: Path) -> list[Row]:
@@ -144,7 +244,8 @@ def finished(folder: Path) -> list[Row]:
     rows = []
     for path in sorted((folder / "runs").glob("*.json")):
         try:
-            rows.append({column: json.loads(path.read_text())[column] for column in COLUMNS})
+            told = json.loads(path.read_text())
+            rows.append({column: told[column] for column in (*COLUMNS, "judged_s", "wall_s")})
         except (ValueError, KeyError, TypeError) as error:
             raise DocumentError(
                 f"{path} is no finished run", str(error), "delete it and resume the ladder"
@@ -166,100 +267,6 @@ def write_runs(folder: Path) -> Path:
     return folder / "runs.csv"
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    plan: Plan,
-    folder: Path,
-    *,
-    workers: int,
-    tell: Callable[[str], None],
-    engine: str = "local",
-) -> None:
-    """Run the jobs that are not finished in ``workers`` processes (or on a Ray cluster), the longest first.
-
-    On a cluster ``folder`` (and the corpus) must be a path that all its machines share.
-
-    Raises:
-        MeasurementError: a process died, or a run failed; what is finished stays.
-    """
-    (folder / "runs").mkdir(exist_ok=True)
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    waiting = [
-        job
-        for job in jobs
-        if not all((folder / "runs" / f"{job.name}_{r:g}.json").exists() for r in job.ratios)
-    ]
-    order = sorted(waiting, key=lambda job: -tokens_of(job) * size_of(job.layout))
-    # Set before the processes start, since their libraries read it while they load.
-    os.environ.update(training_environment(1))
-    tasks = [(job, plan.data, str(folder)) for job in order]
-    try:
-        for name in (on_ray if engine == "ray" else in_processes)(run_job, tasks, workers):
-            tell(name)
-    except WorkerDiedError as error:
-        raise MeasurementError(
-            "a process of the ladder died",
-            "it was killed, or memory ran out",
-            f"go on: shapewright ladder resume {folder}",
-        ) from error
-    finally:
-        write_runs(folder)
-
-
-def climb(
-    plan: Plan, folder: Path, *, workers: int, tell: Callable[[str], None], engine: str = "local"
-) -> dict[str, RateLaw]:
-    """Run what is left of the ladder in ``folder``; its rows are in ``runs.csv``, the rates in ``rates.json``.
-
-    Returns:
-        The learning rate of every arm.
-
-    Raises:
-        MeasurementError: a process died, or a run failed; what is finished stays.
-    """
-    from shapewright.lab.state import write_atomic
-
-    def run(jobs: Sequence[Job]) -> None:
-        run_jobs(jobs, plan, folder, workers=workers, tell=tell, engine=engine)
-
-    arms = plan.arms
-    run(sweep_jobs(arms) if arms else tuning_jobs())
-    for _ in range(MOST_WIDER):
-        run(wider_sweeps(arms, finished(folder)) if arms else wider_jobs(finished(folder)))
-    rates = rates_by_arm(arms, finished(folder)) if arms else {BASE: rates_of(finished(folder))}
-    told = {arm: {"scale": r.scale, "power": r.power, "at_end": list(r.at_end)} for arm, r in rates.items()}
-    write_atomic(folder / "rates.json", (json.dumps(told, indent=2) + "\n").encode())
-    run(
-        arm_jobs(arms, plan.top + 1, plan.seeds, rates)
-        if arms
-        else rung_jobs(plan.top, plan.top_ratio, rates[BASE])
-    )
-    return rates
-
-
-def tokens_per_second(layout: Layout, corpus: Corpus, arm: str = BASE) -> float:
-    """Tokens per second of its own time that this process trains ``arm`` at ``layout``, by the shortest of a few steps."""
-    from shapewright.lab.state import TrainState
-
-    size = size_of(layout)
-    job = Job(
-        name="timed",
-        role="tune",
-        arm=arm,
-        layout=layout,
-        learning_rate=0.0,
-        ratios=(float(max(10_000_000 // size, 1)),),
-    )
-    state = TrainState(setup_of(job), corpus)
-    state.take_step(0.0)
-    times = []
-    for _ in range(TIMED_STEPS):
-        start = time.process_time()
-        state.take_step(0.0)
-        times.append(time.process_time() - start)
-    return state.setup.batch_tokens / min(times)
-
-
 def save_plan(plan: Plan, folder: Path) -> None:
     """Keep the plan in the ladder's folder."""
     from shapewright.lab.state import write_atomic
@@ -275,8 +282,17 @@ def load_plan(folder: Path) -> Plan:
     """
     try:
         told = json.loads((folder / "ladder.json").read_text())
-        return Plan(**{**told, "arms": tuple(told.get("arms", ()))})
-    except (OSError, ValueError, TypeError) as error:
+        paces = tuple(
+            Pace(arm=p["arm"], layout=_layout(p["layout"]), tokens_per_s=p["tokens_per_s"])
+            for p in told["paces"]
+        )
+        return Plan(**{**told, "arms": tuple(told["arms"]), "paces": paces})
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DocumentError(
             f"{folder} holds no ladder", str(error), "start one: shapewright ladder run --out FOLDER"
         ) from error
+
+
+def _layout(told: Sequence[int]) -> Layout:
+    width, depth, head_dim = told
+    return width, depth, head_dim

@@ -1,22 +1,26 @@
 """Where the runs of a ladder are: in processes here, or on the machines of a Ray cluster.
 
 Decisions: both take the tasks in the order given and hand back results as they finish. A process here ends when the one
-that started it is gone, lest it write into a ladder that goes on. On Ray a task is tried again when its machine dies: it
-goes on from its checkpoint.
+that started it is gone, lest it write into a ladder that goes on, and leaves Ctrl-C to that one, which asks it to end.
+On Ray a task is tried again when its machine dies: it goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from shapewright.errors import NotCoveredError
 
 RETRIES = 3
+PATIENCE_S = 20.0
+"""Seconds that runs on a cluster have to save their checkpoints when the ladder ends early."""
+T = TypeVar("T")
 
 
 class WorkerDiedError(Exception):
@@ -24,9 +28,9 @@ class WorkerDiedError(Exception):
 
 
 def in_processes(
-    function: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int
-) -> Iterator[str]:
-    """Results of ``function(*task)`` from ``workers`` processes.
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int, stop: Callable[[], None]
+) -> Iterator[T]:
+    """Results of ``function(*task)`` from ``workers`` processes; ``stop`` asks those that run to end early.
 
     Raises:
         WorkerDiedError: a process was killed; tasks that had not begun are dropped.
@@ -36,17 +40,22 @@ def in_processes(
     from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=end_with_parent)
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=begin)
     try:
         for future in as_completed([pool.submit(function, *task) for task in tasks]):
             yield future.result()
     except BrokenProcessPool as error:
         raise WorkerDiedError from error
+    except BaseException:
+        stop()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def on_ray(function: Callable[..., str], tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[str]:
+def on_ray(
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int, stop: Callable[[], None]
+) -> Iterator[T]:
     """The same on a Ray cluster, one core each, at most ``workers`` at once where the cluster has fewer.
 
     A cluster named by RAY_ADDRESS is joined; without one Ray runs on this machine.
@@ -63,7 +72,7 @@ def on_ray(function: Callable[..., str], tasks: Sequence[tuple[Any, ...]], worke
             "--engine ray needs Ray, which is not installed", "ladders beyond one machine run on it",
             "run: pip install 'shapewright[cluster]'",
         ) from error  # fmt: skip
-    started = not ray.is_initialized()
+    started, waiting = not ray.is_initialized(), []
     if started:
         here: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
         ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **here)
@@ -78,13 +87,18 @@ def on_ray(function: Callable[..., str], tasks: Sequence[tuple[Any, ...]], worke
                 raise error.cause from error
             except WorkerCrashedError as error:
                 raise WorkerDiedError from error
+    except BaseException:
+        stop()
+        ray.wait(waiting, num_returns=len(waiting), timeout=PATIENCE_S) if waiting else None
+        raise
     finally:
         if started:
             ray.shutdown()
 
 
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone."""
+def begin() -> None:
+    """Leave Ctrl-C to the process that started this one, and end when it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def look() -> None:

@@ -44,6 +44,8 @@ TOP_RATIOS = (10, 20)
 """Tokens per parameter of the longest branch of the top rung, the shorter ladder first; other rungs see about as
 many tokens as the top rung."""
 DECAY = 0.2
+JUDGED = 512 * 256
+"""Held-out tokens that judge a branch (``lab.corpus.judged_windows``); a forward pass costs a third of a step."""
 SEQ_LEN, BATCH = 256, 4
 """Small batches, since small models are short of steps (benchmarks/LOG.md)."""
 MOST_WIDER = 3
@@ -68,6 +70,19 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How fast one arm trains at one layout, in seconds of its process."""
+
+    arm: str
+    layout: Layout
+    tokens_per_s: float
+
+
+PaceOf = Callable[[str, Layout], Pace]
+"""The pace of an arm at a layout."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What a ladder will run; kept in its folder, so that it can go on."""
 
@@ -86,6 +101,14 @@ class Plan:
     """Arms that are compared, the base first; none where the ladder is for a law."""
     seeds: int = 1
     """Seeds of every rung but the top one, where arms are compared."""
+    most_seeds: int = 1
+    """Seeds that were asked for at most."""
+    paces: tuple[Pace, ...] = ()
+    """What was timed before the ladder began."""
+    settled: bool = False
+    """Whether the rungs are fixed; before the sweeps are done they may still change with the time that is left."""
+    note: str = ""
+    """What changed since the ladder was planned, and why; empty where nothing did."""
 
 
 def ladder_shape(layout: Layout) -> Shape:
@@ -167,39 +190,56 @@ def tokens_of(job: Job) -> float:
     return size * ((1 - DECAY) * max(job.ratios) + DECAY * sum(job.ratios))
 
 
-def expected_seconds(jobs: Sequence[Job], rate: Callable[[Layout], float]) -> list[float]:
-    """Seconds of each job; ``rate``: tokens per second of a layout."""
-    return [tokens_of(job) / rate(job.layout) for job in jobs]
+def ordered(jobs: Sequence[Job]) -> list[Job]:
+    """First seeds before second ones, and the longest first: what time cuts off is what is missed least."""
+    return sorted(jobs, key=lambda job: (job.seed, -tokens_of(job) * size_of(job.layout)))
+
+
+def seconds_of(job: Job, pace: PaceOf) -> float:
+    """Process-seconds that a job is expected to take: its steps, and the judging of every branch."""
+    judged = JUDGED / 3.0 * len(job.ratios)
+    return (tokens_of(job) + judged) / pace(job.arm, job.layout).tokens_per_s
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """Seconds until ``workers`` have done the jobs, the longest first."""
+    """Seconds until ``workers`` have done the jobs, begun in this order."""
     loads = [0.0] * workers
-    for one in sorted(seconds, reverse=True):
+    for one in seconds:
         loads[loads.index(min(loads))] += one
     return max(loads)
 
 
-def choose_top(minutes: float, rate: Callable[[Layout], float], workers: int) -> tuple[int, int, float]:
-    """The largest rung whose whole ladder fits the minutes, its tokens per parameter, and the process-seconds.
+def span_of(jobs: Sequence[Job], pace: PaceOf, workers: int) -> tuple[float, float]:
+    """Seconds until the jobs are done, and process-seconds of all."""
+    seconds = [seconds_of(job, pace) for job in ordered(jobs)]
+    return makespan(seconds, workers), sum(seconds)
+
+
+def choose_top(seconds: float, pace: PaceOf, workers: int, *, swept: bool = False) -> tuple[int, int, float]:
+    """The largest rung whose ladder fits, its tokens per parameter, and the process-seconds.
+
+    Args:
+        seconds: time for all of it.
+        pace: of the base at each layout.
+        workers: processes.
+        swept: whether the sweeps are done already.
 
     Raises:
         UsageError: not even the shortest ladder fits.
     """
-    tuning = expected_seconds(tuning_jobs(), rate)
+    tuning, own = (0.0, 0.0) if swept else span_of(tuning_jobs(), pace, workers)
     best: tuple[int, int, float] | None = None
     needed = 0.0
     for top, ratio in itertools.product(range(LEAST_RUNGS - 1, len(RUNGS)), TOP_RATIOS):
-        rungs = expected_seconds(rung_jobs(top, ratio, None), rate)
-        wall = makespan(tuning, workers) + makespan(rungs, workers)
-        needed = needed or wall
-        if wall > 60.0 * minutes:
+        rungs, total = span_of(rung_jobs(top, ratio, None), pace, workers)
+        needed = needed or tuning + rungs
+        if tuning + rungs > seconds:
             break
-        best = (top, ratio, sum(tuning) + sum(rungs))
+        best = (top, ratio, own + total)
     if best is None:
         raise UsageError(
-            f"--minutes (={minutes:g}) is too short for a ladder here",
-            f"{LEAST_RUNGS} sizes up to {size_of(RUNGS[LEAST_RUNGS - 1]):,} parameters take about {needed / 60:.0f} minutes",
+            f"--minutes (={seconds / 60:.3g}) is too short for a ladder here",
+            f"{LEAST_RUNGS} sizes up to {size_of(RUNGS[LEAST_RUNGS - 1]):,} parameters take about {needed / 60:.1f} minutes",
             f"give at least --minutes {np.ceil(1.2 * needed / 60):.0f}",
         )
     return best

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from shapewright.architecture.shape import Shape
-from shapewright.errors import MeasurementError, UsageError
+from shapewright.errors import DivergedError, MeasurementError, UsageError
 from shapewright.lab.attend import BLOCK
 from shapewright.lab.corpus import Corpus, Rows, Windows, judged_windows
 from shapewright.lab.nets import Net, choose_kernels, initialise
@@ -112,7 +112,7 @@ class TrainState:
         """One optimiser step at ``learning_rate``; the mean loss of its tokens before it [nat/token].
 
         Raises:
-            MeasurementError: the loss is not a number or infinite; the weights are as they were.
+            DivergedError: the loss is not a number or infinite; the weights are as they were.
         """
         s, team = self.setup, self.team
         share = s.batch // team.layout.copies
@@ -126,7 +126,7 @@ class TrainState:
             total += float(loss.detach())
         total = team.mean(total)
         if not np.isfinite(total):
-            raise MeasurementError(
+            raise DivergedError(
                 f"the loss is {total} at step {self.step + 1}",
                 f"learning rate {learning_rate:.3g}, batch {s.batch_tokens} tokens, {s.precision}",
                 "try a lower --learning-rate, or --precision fp32",

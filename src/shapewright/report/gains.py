@@ -1,4 +1,4 @@
-"""The chart of a compute-equivalent gain over compute.
+"""The charts of a compute-equivalent gain over compute, and of the runs behind it.
 
 Decisions: both axes are logarithmic, so that a constant factor is a level line and a growing one a rising line. The
 range that was run is a filled band; beyond it the band is hatched (Vega-Lite has no pattern, so thin strokes make
@@ -7,20 +7,24 @@ one), and only drawn where the largest runs obeyed the fit of the smaller ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from shapewright.report.theme import PALETTE
-from shapewright.report.vega import Spec, chart, log_axis
+from shapewright.report.vega import Spec, chart, log_axis, tooltip
 from shapewright.scaling.gain import Gain
+from shapewright.scaling.gain_runs import Branch
 
 STROKES = 28
 """Strokes of the hatching."""
 
 
-def gain_chart(base: str, gains: Mapping[str, Gain]) -> Spec:
-    """Gain of each arm over ``base`` with its interval, hatched where it is extrapolated."""
+def gain_chart(base: str, gains: Mapping[str, Gain], title: str) -> Spec:
+    """Gain of each arm over ``base`` with its interval, hatched where it is extrapolated.
+
+    ``title`` is that of the axis of costs.
+    """
     inside, strokes, lines = [], [], []
     for name, gain in gains.items():
         for cost, value, low, high in zip(gain.cost, gain.gain, gain.gain_low, gain.gain_high, strict=True):
@@ -33,7 +37,7 @@ def gain_chart(base: str, gains: Mapping[str, Gain]) -> Spec:
                     "high": float(high),
                 }
             )
-        if not gain.held_out_inside or gain.verdict == "inconclusive":
+        if not gain.extrapolates:
             continue
         tail = [np.concatenate((part[-1:], beyond)) for part, beyond in (
             (gain.cost, gain.beyond_cost), (gain.gain, gain.beyond_gain), (gain.gain_low, gain.beyond_low),
@@ -48,7 +52,7 @@ def gain_chart(base: str, gains: Mapping[str, Gain]) -> Spec:
     rows = inside + strokes
     x = log_axis(
         "cost",
-        "training compute [FLOP]",
+        title,
         min(r["cost"] for r in rows) / 1.2,
         max(r["cost"] for r in rows) * 1.2,
     )
@@ -71,5 +75,32 @@ def gain_chart(base: str, gains: Mapping[str, Gain]) -> Spec:
     ]  # fmt: skip
     told = "; ".join(f"{name}: {gain.verdict}" for name, gain in gains.items())
     return chart(
-        f"Compute-equivalent gain over {base} against training compute. {told}. Hatched: extrapolated.", layer
+        f"Compute-equivalent gain over {base} against {title}. {told}. Hatched: extrapolated.", layer
     )
+
+
+def runs_chart(rows: Sequence[Branch]) -> Spec:
+    """Loss of every judged branch over its FLOP: a colour for each arm, a form for each length."""
+    shown = [
+        {
+            "arm": row.arm, "cost": row.costs["flops"], "loss": row.loss, "run": row.run,
+            "length": "" if row.length is None else f"{row.length:g} tokens per parameter",
+            "loss_text": f"{row.loss:.4f}",
+        }
+        for row in rows
+    ]  # fmt: skip
+    costs, losses = [row["cost"] for row in shown], [row["loss"] for row in shown]
+    x = log_axis("cost", "training compute [FLOP]", min(costs) / 1.3, max(costs) * 1.3)
+    y = log_axis("loss", "held-out loss [nat/token]", min(losses) / 1.03, max(losses) * 1.03)
+    arms = list(dict.fromkeys(row["arm"] for row in shown))
+    colour = {"field": "arm", "type": "nominal",
+              "scale": {"domain": arms, "range": [PALETTE[i % len(PALETTE)] for i in range(len(arms))]}}  # fmt: skip
+    shape = {"field": "length", "type": "nominal", "legend": {"columns": 2} if shown[0]["length"] else None}
+    layer: list[Spec] = [
+        {"data": {"values": shown}, "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6},
+         "encoding": {"x": x, "y": {**y, "aggregate": "mean"}, "color": colour, "detail": {"field": "length"}}},
+        {"data": {"values": shown}, "mark": {"type": "point", "size": 55, "strokeWidth": 1.8},
+         "encoding": {"x": x, "y": y, "color": colour, "shape": shape,
+                      "tooltip": tooltip(run="run", length="length", loss_text="loss")}},
+    ]  # fmt: skip
+    return chart(f"Loss of {len(shown)} branches of {', '.join(arms)} against training compute.", layer)

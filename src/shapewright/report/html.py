@@ -57,6 +57,7 @@ def page(
     *,
     footer: str,
     notice: str = "",
+    refresh_s: int | None = None,
 ) -> str:
     """One offline page.
 
@@ -67,6 +68,7 @@ def page(
         specs: the charts by name.
         footer: who wrote it.
         notice: what stands before everything else.
+        refresh_s: seconds after which the page loads itself again; None where it is finished.
     """
     themes = {name: vega_config(dark=name == "dark") for name in ("light", "dark")}
     scripts = [_script(name) for name in SCRIPTS]
@@ -75,6 +77,7 @@ def page(
         Markup('<meta charset="utf-8">'),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'),
         Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<meta http-equiv="refresh" content="{refresh_s}">') if refresh_s else Markup(""),
         Markup('<link rel="icon" href="data:,">'),
         tag("title", f"{title}: Shapewright"),
         tag("style", Markup(_static("page.css"))),

@@ -96,8 +96,8 @@ def grid_lines(grid: Grid, width: int) -> list[Text]:
     return lines
 
 
-def html_view(view: View) -> str:
-    """The answer as one offline HTML document."""
+def html_view(view: View, *, refresh_s: int | None = None) -> str:
+    """The answer as one offline HTML document; ``refresh_s`` seconds after which it loads itself again."""
     parts = [section(name, *_blocks(items)) for name, items in view.sections]
     parts.insert(
         _after_answer(view), section("Charts", *map(_figure, view.charts)) if view.charts else Markup("")
@@ -106,7 +106,8 @@ def html_view(view: View) -> str:
     if view.charts:
         titles.insert(_after_answer(view), "Charts")
     specs = {chart.name: chart.spec for chart in view.charts}
-    return page(view.title, titles, parts, specs, footer=f"Written by Shapewright {shapewright.__version__}.")
+    footer = f"Written by Shapewright {shapewright.__version__}."
+    return page(view.title, titles, parts, specs, footer=footer, refresh_s=refresh_s)
 
 
 def _after_answer(view: View) -> int:

@@ -1,8 +1,10 @@
 """Runs of several arms from a CSV file or a ladder's folder, for the gain of one over another.
 
 Decisions: a run counts with every cost that its row states; seconds and joules are compared only where all rows have
-them. Diverged runs (no finite loss) are left out and counted. A ladder's own sweeps are not runs of its arms, and its
-folder says whether their learning rates were tuned.
+them. Rows of one name are branches of one run where the file states their lengths (``ratio``, tokens per parameter),
+as a ladder's does. Diverged runs (no finite loss) are left out and counted; an arm that lost runs of a ladder that way
+was not tuned, and what is left of it flatters it. A ladder's own sweeps are not runs of its arms, and its folder says
+whether their learning rates were tuned.
 """
 
 from __future__ import annotations
@@ -16,9 +18,25 @@ from pathlib import Path
 import numpy as np
 
 from shapewright.errors import DocumentError, UnknownNameError, UsageError
-from shapewright.scaling.gain import Arm, Tuning
+from shapewright.scaling.gain_fit import Arm
+from shapewright.scaling.gain_verdict import Tuning
 
 COSTS = ("flops", "seconds", "joules")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """One judged model."""
+
+    arm: str
+    loss: float
+    """Final [nat/token]."""
+    costs: dict[str, float]
+    """By name."""
+    run: str
+    """The run it is a branch of."""
+    length: float | None
+    """Tokens per parameter; None where the file does not state them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,14 +45,13 @@ class Runs:
 
     source: str
     """Where they come from, for people."""
-    rows: tuple[tuple[str, float, dict[str, float]], ...]
-    """Arm, final loss, and the costs by name."""
+    rows: tuple[Branch, ...]
     costs: tuple[str, ...]
     """Costs that every row states."""
     tuning: Tuning
     """How their learning rates were chosen."""
-    dropped: int
-    """Runs without a finite loss."""
+    dropped: tuple[str, ...]
+    """Arms of the rows without a finite loss, one each."""
 
     def arm(self, name: str, cost: str) -> Arm:
         """The runs of one arm over one cost.
@@ -42,10 +59,16 @@ class Runs:
         Raises:
             UnknownNameError: no run has this arm.
         """
-        mine = [(costs[cost], loss) for arm, loss, costs in self.rows if arm == name]
+        mine = [row for row in self.rows if row.arm == name]
         if not mine:
-            raise UnknownNameError("arm", name, {arm for arm, _, _ in self.rows})
-        return Arm(name=name, cost=np.array([c for c, _ in mine]), loss=np.array([y for _, y in mine]))
+            raise UnknownNameError("arm", name, {row.arm for row in self.rows})
+        runs = {run: number for number, run in enumerate(dict.fromkeys(row.run for row in mine))}
+        stated = all(row.length is not None for row in mine)
+        return Arm(
+            name=name, cost=np.array([row.costs[cost] for row in mine]), loss=np.array([row.loss for row in mine]),
+            length=np.array([row.length for row in mine], float) if stated else None,
+            run=np.array([runs[row.run] for row in mine]),
+        )  # fmt: skip
 
 
 def read_gain_runs(
@@ -58,7 +81,8 @@ def read_gain_runs(
         DocumentError: a column is missing, or a value is no number.
     """
     tuning: Tuning = "untuned"
-    if path.is_dir():
+    folder = path.is_dir()
+    if folder:
         tuning = _ladder_tuning(path)
         path = path / "runs.csv"
     try:
@@ -80,13 +104,15 @@ def read_gain_runs(
             )  # fmt: skip
     names = {"flops": flops, "seconds": "seconds", "joules": "joules"}
     costs = tuple(c for c in COSTS if names[c] in columns and all(row[names[c]] for row in rows))
-    found, dropped = [], 0
+    branched = "name" in columns and "ratio" in columns
+    found, dropped = [], []
     for number, row in enumerate(rows, start=2):
         if row.get("role", "rung") != "rung":
             continue
         try:
             values = {c: float(row[names[c]]) for c in costs}
             final = float(row[loss])
+            length = float(row["ratio"]) if branched else None
         except ValueError as error:
             raise DocumentError(
                 f"{path}, line {number}: {error}", "loss and costs are numbers", "mend the row"
@@ -94,10 +120,13 @@ def read_gain_runs(
         if least_flops is not None and values["flops"] < least_flops:
             continue
         if not math.isfinite(final) or min(values.values()) <= 0:
-            dropped += 1
+            dropped.append(row[by])
             continue
-        found.append((row[by], final, values))
-    return Runs(source=str(path), rows=tuple(found), costs=costs, tuning=tuning, dropped=dropped)
+        run = row["name"] if branched else str(number)
+        found.append(Branch(arm=row[by], loss=final, costs=values, run=run, length=length))
+    # A rate that was carried upward and diverged there is not tuned.
+    tuning = "untuned" if folder and dropped else tuning
+    return Runs(source=str(path), rows=tuple(found), costs=costs, tuning=tuning, dropped=tuple(dropped))
 
 
 def _ladder_tuning(folder: Path) -> Tuning:

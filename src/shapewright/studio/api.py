@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
+from math import isfinite
 from typing import Any
 
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from shapewright.errors import ShapewrightError
 from shapewright.studio import answers
 from shapewright.studio.guard import read_body
+from shapewright.studio.ladders import LadderView
 from shapewright.studio.questions import (
     DesignQuestion,
     EstimateQuestion,
@@ -178,6 +180,12 @@ def verb_route(verb: Verb, run: Callable[[str, dict[str, Any]], Any]) -> Route:
     return Route(f"/api/{verb.name}", passed_on, methods=["POST"], name=f"verb-{verb.name}")
 
 
+def _told(view: LadderView) -> dict[str, Any]:
+    """A ladder as JSON; the loss of a run that diverged is null."""
+    rows = [{**row, "loss": row["loss"] if isfinite(row["loss"]) else None} for row in view.rows]
+    return {**asdict(view), "rows": rows}
+
+
 @_verb
 async def ladders(request: Request) -> Response:
     """GET /api/ladders lists them, POST starts one."""
@@ -185,7 +193,7 @@ async def ladders(request: Request) -> Response:
     if request.method == "POST":
         question = read_question(LadderQuestion, await _body(request))
         return JSONResponse({"name": found.start(question.minutes)}, 201)
-    return JSONResponse({"ladders": [asdict(found.view(name)) for name in found.names()]})
+    return JSONResponse({"ladders": [_told(found.view(name)) for name in found.names()]})
 
 
 @_verb
@@ -197,7 +205,7 @@ async def ladder(request: Request) -> Response:
 
         await to_thread(found.stop, name)
         return PlainTextResponse("", 204)
-    return JSONResponse(asdict(found.view(name)))
+    return JSONResponse(_told(found.view(name)))
 
 
 ROUTES = [

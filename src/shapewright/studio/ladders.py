@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from shapewright.errors import MeasurementError, NotCoveredError, ShapewrightError, UnknownNameError
-from shapewright.lab.comparison import arm_jobs, sweep_jobs
-from shapewright.lab.ladder import finished, load_plan
-from shapewright.lab.rungs import rung_jobs, size_of, tuning_jobs
+from shapewright.lab.standing import standing
 
 COMMAND = (
     sys.executable,
@@ -46,6 +44,12 @@ class LadderView:
     """Branches that it will finish, without wider sweeps."""
     rows: tuple[dict[str, Any], ...]
     """The branches that are finished."""
+    share: float
+    """Of the work that is done, 0 to 1."""
+    left_s: float | None
+    """Seconds until it is expected to be done; None where it does not run or nothing is known yet."""
+    in_progress: tuple[str, ...]
+    """The runs in progress, for people."""
     last_words: str
     """The end of what its process said, where it failed."""
 
@@ -74,28 +78,20 @@ class Ladders:
         """
         folder = self._folder(name)
         running = self._running(name)
+        last = "" if running else self._last_words(folder)
         try:
-            plan = load_plan(folder)
-            rows = finished(folder) if (folder / "runs").is_dir() else []
+            now = standing(folder, workers=len(os.sched_getaffinity(0)), running=running)
         except ShapewrightError:
             return LadderView(
-                name=name, running=running, minutes=0.0, sizes=(), expected_runs=0, rows=(),
-                last_words="" if running else self._last_words(folder),
+                name=name, running=running, minutes=0.0, sizes=(), expected_runs=0, rows=(), share=0.0, left_s=None,
+                in_progress=(), last_words=last,
             )  # fmt: skip
-        if plan.arms:
-            jobs = [*sweep_jobs(plan.arms), *arm_jobs(plan.arms, plan.top + 1, plan.seeds, None)]
-        else:
-            jobs = [*tuning_jobs(), *rung_jobs(plan.top, plan.top_ratio, None)]
-        sizes = sorted({size_of(job.layout) for job in jobs if job.role == "rung"})
         return LadderView(
-            name=name,
-            running=running,
-            minutes=plan.minutes,
-            sizes=tuple(sizes),
-            expected_runs=sum(len(job.ratios) for job in jobs),
-            rows=tuple(rows),
-            last_words="" if running else self._last_words(folder),
-        )
+            name=name, running=running, minutes=now.plan.minutes, sizes=now.sizes, expected_runs=now.expected,
+            rows=now.rows, share=now.share, left_s=now.left_s if running else None,
+            in_progress=tuple(f"{r.name}: step {r.step:,} of {r.steps:,}, loss {r.loss:.3f}" for r in now.running),
+            last_words=last,
+        )  # fmt: skip
 
     def start(self, minutes: float) -> str:
         """Start a ladder; returns its name.

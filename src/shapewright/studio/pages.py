@@ -33,6 +33,7 @@ from shapewright.studio.api import problem_response, status_of, studio_of
 from shapewright.studio.sliders import tried
 from shapewright.studio.state import KEPT, UNITS, State, read_state
 from shapewright.studio.workers import Problem, ProblemError, problem_of
+from shapewright.units import format_duration
 
 
 @cache
@@ -236,6 +237,8 @@ async def ladders(request: Request) -> Response:
                 "status": "running" if item.running else "finished" if done else "stopped",
                 "best": f"{best:.3f} nat/byte" if best is not None else "",
                 "spec": json.dumps(spec) if spec else "", "last_words": item.last_words,
+                "share": f"{item.share:.0%}", "in_progress": item.in_progress,
+                "left": f"about {format_duration(item.left_s, 2)} left" if item.left_s else "",
             }
         )  # fmt: skip
     return HTMLResponse(_render("ladders.html", ladders=rows, running=any(item.running for item in views)))

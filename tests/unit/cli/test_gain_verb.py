@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_what_it_says(runs, monkeypatch, capsys):
     assert "2 comparisons share" in text
     assert "extrapolated" in text
     assert "gain in joules" in text
+    assert "power, double: four ladders of five" in " ".join(text.split())
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
@@ -88,7 +90,7 @@ def test_a_ladder_without_tuned_rates_gets_no_verdict(runs, monkeypatch, capsys,
         (("steep", "base", "--runs", "nowhere"), 2, "ladder run"),
         (("steep", "base", "--loss", "final"), 2, "no column 'final'"),
         (("steep", "base", "--tuning", "tunned"), 2, "did you mean tuned"),
-        (("steep", "base", "--chart", "gain.gif"), 4, ".svg"),
+        (("steep", "steep"), 2, "named twice"),
     ],
 )
 def test_bad_input(runs, monkeypatch, capsys, arguments, code, told):
@@ -96,10 +98,36 @@ def test_bad_input(runs, monkeypatch, capsys, arguments, code, told):
     assert told in capsys.readouterr().err
 
 
-def test_the_chart_hatches_what_was_not_run(runs, monkeypatch):
-    assert run(monkeypatch, "double", "steep", "base", "--chart", "gain.json") == 0
-    spec = json.loads(Path("gain.json").read_text())
-    strokes = spec["layer"][3]["data"]["values"]
+def test_the_page_hatches_what_was_not_run(runs, monkeypatch):
+    assert run(monkeypatch, "double", "steep", "base", "--json", "--report", "gain.html") == 0
+    page = Path("gain.html").read_text()
+    specs = json.loads(re.search(r'id="chart-specs">(.*?)</script>', page, re.DOTALL)[1])
+    assert set(specs) == {"gain_flops", "gain_seconds", "gain_runs"}
+    strokes = specs["gain_flops"]["layer"][3]["data"]["values"]
     assert {s["arm"] for s in strokes} == {"double", "steep"}
     assert min(s["cost"] for s in strokes) >= 0.99e13
-    assert "Hatched: extrapolated" in spec["description"]
+    assert "Hatched: extrapolated" in specs["gain_flops"]["description"]
+    assert run(monkeypatch, "double", "steep", "base", "--report", "gain.html") == 2, "nothing is overwritten"
+
+
+def test_branches_count_as_one_run_and_lost_runs_are_told(runs, monkeypatch, capsys):
+    """Rows of one name at several ratios are branches; an arm that lost a run to divergence was not tuned."""
+    rows = (runs / "runs.csv").read_text().splitlines()[1:-1]
+    lines = ["arm,role,flops,seconds,loss,name,ratio"]
+    for number, row in enumerate(rows):
+        arm, role, flops, seconds, loss = row.split(",")
+        lines += [
+            f"{row},{arm}{number},20",
+            f"{arm},{role},{float(flops) / 2},{seconds},{float(loss) * 1.05},{arm}{number},10",
+        ]
+    (runs / "runs.csv").write_text("\n".join(lines) + "\n")
+    assert run(monkeypatch, "steep", "base", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["gains"]["steep"]["flops"]
+    assert (told["runs"], told["points"]) == (24, 48)
+    assert [each["length"] for each in told["by_length"]] == [10, 20]
+    assert told["verdict"] == "growing"
+    (runs / "runs.csv").write_text("\n".join([*lines, "steep,rung,1e12,1,inf,steep99,20"]) + "\n")
+    assert run(monkeypatch, "steep", "base") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "steep: inconclusive" in text
+    assert "diverged and left out: 1 of steep" in text

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from shapewright.errors import UsageError
-from shapewright.scaling.gain import Arm, compare, gain_from_minima, hardware_adjusted, slope_between
+from shapewright.scaling.gain import FALSE_RATE, compare, gain_from_minima, hardware_adjusted, slope_between
+from shapewright.scaling.gain_fit import SHARED, Arm, fit_all, pair_of, resampled
 
 FLOPS = np.repeat(np.geomspace(1e15, 1e18, 8), 2)
 
@@ -57,6 +58,107 @@ def test_one_arm_split_at_random_in_200_ladders():
     false = [w for w in words if w not in ("null", "inconclusive")]
     assert len(false) <= 10, false
     assert words.count("null") >= 180, words
+
+
+def branched(name, level, seed, *, rungs=6, seeds=3, run_noise=0.004, branch_noise=0.002):
+    """A ladder of branches at 10 and 20 tokens per parameter: a run's noise is in both of its branches."""
+    rng = np.random.default_rng(seed)
+    size = np.repeat(np.geomspace(1e4, 3.2e5, rungs), seeds)
+    run = np.tile(np.arange(len(size)), 2)
+    length = np.repeat([10.0, 20.0], len(size))
+    cost = 6.0 * size[run] ** 2 * length
+    told = 1.0 + np.exp(level - 0.13 * np.log(cost / 1e11)) * np.where(length == 10, 1.06, 1.0)
+    noise = run_noise * rng.standard_normal(len(size))[run] + branch_noise * rng.standard_normal(len(run))
+    return Arm(name=name, cost=cost, loss=told * np.exp(noise), length=length, run=run)
+
+
+def test_branches_of_one_run_are_not_told_apart_more_often():
+    """200 ladders of branched runs, halved by run at random: branches that share a run's noise are no new runs."""
+    rng = np.random.default_rng(8)
+    words = []
+    for i in range(200):
+        whole = branched("one", 0.3, 5000 + i, seeds=6)
+        half = (rng.permutation(whole.run.max() + 1) % 2 == 0)[whole.run]
+        words.append(compare(whole.at(half), whole.at(~half), tuning="tuned", draws=8).verdict)
+    false = [w for w in words if w not in ("null", "inconclusive")]
+    assert len(false) <= 10, false
+
+
+def test_a_branched_gain_is_found_at_every_length():
+    told = compare(
+        branched("new", 0.3 - 0.13 * np.log(2), 1, seeds=4), branched("base", 0.3, 2, seeds=4), tuning="tuned"
+    )
+    assert told.verdict == "constant gain"
+    assert (told.runs, told.points) == (48, 96)
+    assert [each.length for each in told.by_length] == [10, 20]
+    for each in told.by_length:
+        assert each.gain_low < 2.0 < each.gain_high
+        assert each.slope_low < 0.0 < each.slope_high
+    assert np.exp(np.mean(np.log(told.gain))) == pytest.approx(2.0, rel=0.12)
+
+
+def test_a_slope_of_two_signs_is_no_growth():
+    """The gain rises with size among long branches and falls among short ones: no step change."""
+    quiet = {"run_noise": 2e-4, "branch_noise": 2e-4}
+    new, base = branched("new", 0.2, 3, **quiet), branched("base", 0.3, 4, **quiet)
+    tilt = np.where(new.length == 10, 0.002, -0.02) * np.log(new.cost / 1e11)
+    told = compare(
+        Arm(name="new", cost=new.cost, loss=new.loss * np.exp(tilt), length=new.length, run=new.run), base,
+        tuning="tuned", draws=40,
+    )  # fmt: skip
+    assert told.verdict == "inconclusive"
+    assert any("other sign" in reason for reason in told.reasons)
+
+
+def test_what_is_called_detectable_is_detected_by_four_of_five():
+    """The power that a report states, against ladders that have just that effect."""
+    levels = np.repeat(np.geomspace(1e10, 1e13, 6), 3)
+    null = [compare(arm("a", 0.3, 0.12, seed=i, flops=levels), arm("b", 0.3, 0.12, seed=500 + i, flops=levels),
+                    tuning="tuned", draws=60) for i in range(8)]  # fmt: skip
+    effect = float(np.median([np.log(told.detectable_gain) for told in null]))
+    steeper = float(np.median([told.detectable_slope for told in null]))
+    pairs = [
+        (arm("a", 0.3 - 0.12 * effect, 0.12, seed=1000 + i, flops=levels),
+         arm("b", 0.3, 0.12, seed=3000 + i, flops=levels)) for i in range(100)
+    ]  # fmt: skip
+    found = sum(compare(*pair, tuning="tuned", draws=4).verdict == "constant gain" for pair in pairs)
+    assert 60 <= found <= 97, (found, effect)
+    middle = float(np.exp(np.mean(np.log(levels))) / 1e16)
+    pairs = [
+        (arm("a", 0.3 + 0.12 * steeper * np.log(middle), 0.12 * (1 + steeper), seed=1000 + i, flops=levels),
+         arm("b", 0.3, 0.12, seed=3000 + i, flops=levels)) for i in range(100)
+    ]  # fmt: skip
+    told = [compare(*pair, tuning="tuned", draws=4).f_test_p < FALSE_RATE for pair in pairs]
+    assert 60 <= sum(told) <= 97, (sum(told), steeper)
+
+
+@pytest.mark.parametrize("model", SHARED)
+def test_fits_are_those_of_a_general_optimiser(model):
+    """scipy's bounded least squares on the same rows, weights and bounds."""
+    from scipy.optimize import least_squares
+
+    pair = pair_of(branched("new", 0.2, 5), branched("base", 0.3, 6), 1.5)
+    weights = np.vstack([pair.weight, resampled(pair, 5, np.random.default_rng(0))])
+    theta, squares = fit_all(pair, weights, model)
+    owners = [*SHARED[model], max(SHARED[model]) + 1]
+
+    def residuals(free, weight):
+        e, a_new, a_base, b_new, b_base, shift = free[owners]
+        level = (
+            np.where(pair.is_new, a_new - b_new * pair.x, a_base - b_base * pair.x) + shift * pair.shift[:, 0]
+        )
+        return np.sqrt(weight) * (np.log(e + np.exp(level)) - pair.y)
+
+    firsts = [owners.index(free) for free in range(max(owners) + 1)]
+    low = np.array([0.0, -20.0, -20.0, 1e-4, 1e-4, -20.0])[firsts]
+    high = np.array([1.5, 20.0, 20.0, 2.0, 2.0, 20.0])[firsts]
+    for weight, mine, sum_of in zip(weights, theta, squares, strict=True):
+        begin = np.array([0.7, 0.0, 0.0, 0.1, 0.1, 0.0])[firsts]
+        other = least_squares(
+            residuals, begin, args=(weight,), bounds=(low, high), xtol=1e-14, ftol=1e-14, gtol=1e-14
+        )
+        assert sum_of <= 2.0 * other.cost * (1 + 1e-6)
+        assert mine == pytest.approx(other.x[owners], abs=2e-3)
 
 
 def test_several_ideas_share_the_chance_of_error():
