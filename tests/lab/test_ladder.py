@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from shapewright.errors import DocumentError, UsageError  # noqa: E402
+from shapewright.errors import DocumentError  # noqa: E402
 from shapewright.lab import ladder, ladder_run  # noqa: E402
 from shapewright.lab.ladder import finished, load_plan, run_jobs, save_plan, write_runs  # noqa: E402
 from shapewright.lab.ladder_run import run_job  # noqa: E402
@@ -22,6 +22,7 @@ from shapewright.lab.rungs import (  # noqa: E402
     Job,
     Pace,
     Plan,
+    TooShortError,
     choose_top,
     makespan,
     ratios_of,
@@ -96,7 +97,7 @@ def test_more_minutes_climb_higher_and_too_few_are_refused():
         own = [t * size_of(job.layout) / 2e9 for t, job in zip(tokens, jobs, strict=True)]
         assert sum(own) == pytest.approx(seconds)
         assert seconds <= 2 * 60 * minutes
-    with pytest.raises(UsageError, match=rf"{LEAST_RUNGS} sizes"):
+    with pytest.raises(TooShortError, match=rf"{LEAST_RUNGS} sizes"):
         choose_top(6.0, pace, 2)
     assert makespan([3.0, 3.0, 2.0, 2.0, 2.0], 2) == 7.0
 
@@ -199,7 +200,8 @@ def tiny(monkeypatch):
     monkeypatch.setattr(comparison, "TUNE_RATIO", 1)
     monkeypatch.setattr(comparison, "SHORTEST", 1)
     monkeypatch.setattr(comparison, "LEAST_STEPS", 5)
-    monkeypatch.setattr(comparison, "RATES", ((0.01, 0.02, 0.04), (0.01, 0.02, 0.04)))
+    rates = (0.01, 0.02, 0.04)
+    monkeypatch.setattr(comparison, "RATES", {(8, 1, 8): rates, (16, 1, 8): rates})
 
 
 def in_this_process(function, tasks, workers, stop):
@@ -269,16 +271,16 @@ def test_the_comparison_that_fits_the_minutes():
     from shapewright.lab.rungs import seconds_of, span_of
 
     arms = ("transformer", "lstm")
-    chosen = [choose_comparison(60 * m, arms, 3, pace, 2) for m in (6.0, 30.0, 240.0)]
+    chosen = [choose_comparison(60 * m, arms, 3, pace, 2) for m in (10.0, 30.0, 240.0)]
     assert all(told[:3] in CHOICES for told in chosen)
     assert chosen[0][:2] < chosen[1][:2] < chosen[2][:2]
-    jobs = [*sweep_jobs(arms), *arm_jobs(arms, *chosen[1][:3], None)]
+    jobs = [*sweep_jobs(arms, 2), *arm_jobs(arms, *chosen[1][:3], None)]
     assert sum(seconds_of(j, pace) for j in jobs) == pytest.approx(chosen[1][3])
     assert len({j.name for j in jobs}) == len(jobs)
     assert choose_comparison(60_000.0, arms, 1, pace, 2)[1] == 1
-    with pytest.raises(UsageError, match="compare 2 arms"):
+    with pytest.raises(TooShortError, match="2 arms at 4 sizes"):
         choose_comparison(6.0, arms, 3, pace, 2)
-    assert LAYOUTS[1:] == RUNGS
+    assert LAYOUTS[2:] == RUNGS
     spans = [span_of(arm_jobs(arms, *choice, None), pace, 2)[0] for choice in CHOICES]
     assert spans == sorted(spans), "the choice stops at the first that does not fit"
 
@@ -287,8 +289,8 @@ def test_a_branch_costs_little_beside_the_run_it_leaves():
     from shapewright.lab.comparison import LAYOUTS, arm_jobs, lengths_of
 
     assert lengths_of(LAYOUTS[0], 20) == (20.0,), "98 steps say more about the warm-up"
-    assert lengths_of(LAYOUTS[1], 40) == (10.0, 20.0, 40.0)
-    job = arm_jobs(("lstm",), 2, 1, 20, None)[-1]
+    assert lengths_of(LAYOUTS[2], 40) == (10.0, 20.0, 40.0)
+    job = arm_jobs(("lstm",), 3, 1, 20, None)[-1]
     assert tokens_of(job) / (20.0 * size_of(job.layout)) == pytest.approx(1.1)
 
 

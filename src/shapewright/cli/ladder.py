@@ -156,9 +156,9 @@ def _plan(
 ) -> tuple[Plan, float]:
     """The largest plan for the time that is left, and how much longer a second of work takes here."""
     from shapewright.lab.arms import BASE
-    from shapewright.lab.comparison import choose_comparison
+    from shapewright.lab.comparison import choose_comparison, sweeps_for
     from shapewright.lab.ladder_run import pace_of
-    from shapewright.lab.rungs import Layout, Pace, Plan, choose_top
+    from shapewright.lab.rungs import Layout, Pace, Plan, TooShortError, choose_top
 
     known: dict[tuple[str, Layout], Pace] = {}
     slower: list[float] = []
@@ -175,12 +175,22 @@ def _plan(
     # The wall's seconds that are left, in seconds of work.
     seconds = max(clock.left - 2 * start, 1.0) / max(slower[0], 1.0)
     told: dict[str, Any] = dict(data=data, digest=corpus.digest, minutes=clock.seconds / 60, most_seeds=seeds)
-    if arms:
-        rungs, seeds, longest, total = choose_comparison(seconds, arms, seeds, pace, workers)
-        found: dict[str, Any] = dict(top=rungs - 1, top_ratio=longest, expected_seconds=total, arms=arms, seeds=seeds)
-    else:
-        top, ratio, total = choose_top(seconds, pace, workers)
-        found = dict(top=top, top_ratio=ratio, expected_seconds=total)
+    try:
+        if arms:
+            rungs, seeds, longest, total = choose_comparison(seconds, arms, seeds, pace, workers)
+            found: dict[str, Any] = dict(top=rungs - 1, top_ratio=longest, expected_seconds=total, arms=arms, seeds=seeds,
+                                         swept=sweeps_for(rungs))  # fmt: skip
+        else:
+            top, ratio, total = choose_top(seconds, pace, workers)
+            found = dict(top=top, top_ratio=ratio, expected_seconds=total)
+    except TooShortError as error:
+        needed = error.needed * max(slower[0], 1.0) + 2 * start
+        busy = f", which is busy: {slower[0]:.1f} s a second of work" if slower[0] > 1.2 else ""
+        raise UsageError(
+            f"--minutes (={clock.seconds / 60:g}) is too short for a ladder here",
+            f"{error.what} take about {needed / 60:.1f} minutes in {workers} process{'es' * (workers > 1)} on this "
+            f"machine{busy}", f"give at least --minutes {int(1.2 * needed / 60) + 1}",
+        ) from error  # fmt: skip
     return Plan(**told, **found, paces=tuple(known.values())), sorted(slower)[len(slower) // 2]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shapewright.errors import UsageError
 from shapewright.lab.rungs import (
     BATCH,
     BRANCH_FACTOR,
@@ -26,21 +25,26 @@ from shapewright.lab.rungs import (
     PaceOf,
     RateLaw,
     Row,
+    TooShortError,
     inner_size,
     rates_of,
     size_of,
     span_of,
 )
 
-LAYOUTS: tuple[Layout, ...] = ((16, 2, 8), *RUNGS)
-SWEPT = 2
-"""Lowest rungs at which each arm's rate is swept."""
-RATES = ((0.006, 0.012, 0.024), *SWEEP)
+LAYOUTS: tuple[Layout, ...] = ((16, 2, 8), (20, 2, 10), *RUNGS)
+"""Sizes from 10 thousand parameters, at most a factor of 2.2 apart."""
+RATES: dict[Layout, tuple[float, ...]] = {
+    LAYOUTS[0]: (0.006, 0.012, 0.024), LAYOUTS[2]: SWEEP[0], LAYOUTS[4]: SWEEP[2],
+}  # fmt: skip
+"""Where each arm's rate is swept, and what is tried first."""
+MANY_RUNGS = 7
+"""From so many sizes on, the middle one of three is swept too: it costs little beside the largest."""
 LEAST_STEPS = 150
 """A branch of fewer steps says more about the warm-up than about the model, and is left out."""
 CHOICES = (
     (4, 1, 20), (5, 1, 20), (5, 2, 20), (5, 3, 20), (6, 2, 20), (6, 3, 20), (6, 3, 40), (7, 2, 20), (7, 3, 20),
-    (7, 3, 40), (8, 2, 20), (8, 3, 40), (9, 3, 20), (9, 3, 40), (10, 3, 40),
+    (7, 3, 40), (8, 2, 20), (8, 3, 20), (8, 3, 40), (9, 2, 20), (9, 3, 40), (10, 3, 20), (10, 3, 40), (11, 3, 40),
 )  # fmt: skip
 """Rungs, seeds of the lower ones, and tokens per parameter (of the base) of the longest branch, as the time grows."""
 
@@ -55,10 +59,19 @@ def lengths_of(layout: Layout, longest: int) -> tuple[float, ...]:
     return tuple(found)
 
 
-def sweep_jobs(arms: Sequence[str]) -> list[Job]:
+def swept_layouts(count: int) -> list[Layout]:
+    """The first ``count`` layouts at which rates are swept."""
+    return list(RATES)[:count]
+
+
+def sweep_jobs(arms: Sequence[str], swept: int) -> list[Job]:
     """The sweeps of the learning rate of every arm."""
-    pairs = list(zip(LAYOUTS[:SWEPT], RATES, strict=False))
-    return [_sweep_job(arm, layout, rate) for arm in arms for layout, rates in pairs for rate in rates]
+    return [
+        _sweep_job(arm, layout, rate)
+        for arm in arms
+        for layout in swept_layouts(swept)
+        for rate in RATES[layout]
+    ]
 
 
 def _sweep_job(arm: str, layout: Layout, rate: float) -> Job:
@@ -68,11 +81,11 @@ def _sweep_job(arm: str, layout: Layout, rate: float) -> Job:
     )
 
 
-def wider_sweeps(arms: Sequence[str], rows: Sequence[Row]) -> list[Job]:
+def wider_sweeps(arms: Sequence[str], swept: int, rows: Sequence[Row]) -> list[Job]:
     """One more rate for every sweep whose best is the first or last that was tried."""
     jobs = []
     for arm in arms:
-        for layout in LAYOUTS[:SWEPT]:
+        for layout in swept_layouts(swept):
             mine = [r for r in rows if r["arm"] == arm and r["role"] == "tune" and r["width"] == layout[0]]
             tried = sorted(r["lr"] for r in mine)
             best = min(mine, key=lambda r: r["loss"])["lr"]
@@ -108,6 +121,11 @@ def arm_jobs(
     ]  # fmt: skip
 
 
+def sweeps_for(rungs: int) -> int:
+    """At how many sizes rates are swept for a ladder of ``rungs``."""
+    return len(RATES) if rungs >= MANY_RUNGS else len(RATES) - 1
+
+
 def choose_comparison(
     seconds: float, arms: Sequence[str], most_seeds: int, pace: PaceOf, workers: int, *, swept: bool = False
 ) -> tuple[int, int, int, float]:
@@ -122,24 +140,24 @@ def choose_comparison(
         swept: whether the sweeps are done already.
 
     Raises:
-        UsageError: not even the smallest fits.
+        TooShortError: not even the smallest fits.
     """
-    tuning, own = (0.0, 0.0) if swept else span_of(sweep_jobs(arms), pace, workers)
     best: tuple[int, int, int, float] | None = None
     needed = 0.0
     for rungs, wanted, longest in CHOICES:
         if rungs > len(LAYOUTS):
             break
         seeds = min(wanted, most_seeds)
+        tuning, own = (0.0, 0.0) if swept else span_of(sweep_jobs(arms, sweeps_for(rungs)), pace, workers)
         runs, total = span_of(arm_jobs(arms, rungs, seeds, longest, None), pace, workers)
         needed = needed or tuning + runs
         if tuning + runs > seconds:
             break
         best = (rungs, seeds, longest, own + total)
     if best is None:
-        raise UsageError(
-            f"--minutes (={seconds / 60:.3g}) is too short to compare {len(arms)} arms here",
-            f"{CHOICES[0][0]} sizes up to {size_of(LAYOUTS[CHOICES[0][0] - 1]):,} parameters take about "
-            f"{needed / 60:.1f} minutes", f"give at least --minutes {int(1.2 * needed / 60) + 1}",
-        )  # fmt: skip
+        smallest = CHOICES[0][0]
+        raise TooShortError(
+            f"{len(arms)} arms at {smallest} sizes up to {size_of(LAYOUTS[smallest - 1]):,} parameters",
+            needed,
+        )
     return best

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from shapewright.errors import DocumentError, MeasurementError, UsageError
+from shapewright.errors import DocumentError, MeasurementError
 from shapewright.lab.bench import training_environment
 from shapewright.lab.comparison import arm_jobs, choose_comparison, rates_by_arm, sweep_jobs, wider_sweeps
 from shapewright.lab.ladder_run import STOP, branch_file, run_job
@@ -34,6 +34,7 @@ from shapewright.lab.rungs import (
     Plan,
     RateLaw,
     Row,
+    TooShortError,
     choose_top,
     ordered,
     rates_of,
@@ -72,7 +73,9 @@ def jobs_of(plan: Plan, rates: dict[str, RateLaw] | None = None) -> tuple[list[J
     from shapewright.lab.arms import BASE
 
     if plan.arms:
-        return sweep_jobs(plan.arms), arm_jobs(plan.arms, plan.top + 1, plan.seeds, plan.top_ratio, rates)
+        return sweep_jobs(plan.arms, plan.swept), arm_jobs(
+            plan.arms, plan.top + 1, plan.seeds, plan.top_ratio, rates
+        )
     return tuning_jobs(), rung_jobs(plan.top, plan.top_ratio, rates[BASE] if rates else None)
 
 
@@ -112,7 +115,7 @@ def climb(
     if _missing(sweeps, folder):
         return plan, {}
     for _ in range(MOST_WIDER):
-        run(wider_sweeps(arms, finished(folder)) if arms else wider_jobs(finished(folder)))
+        run(wider_sweeps(arms, plan.swept, finished(folder)) if arms else wider_jobs(finished(folder)))
     swept = finished(folder)
     rates = rates_by_arm(arms, swept) if arms else {BASE: rates_of(swept)}
     told = {arm: {"scale": r.scale, "power": r.power, "at_end": list(r.at_end)} for arm, r in rates.items()}
@@ -146,7 +149,7 @@ def _settle(plan: Plan, rows: Sequence[Row], clock: Clock, workers: int, took: f
         else:
             top, ratio, total = choose_top(seconds, pace, workers, swept=True)
             found = replace(plan, top=top, top_ratio=ratio, expected_seconds=total)
-    except UsageError:
+    except TooShortError:
         # Nothing whole fits: the plan stands, and what the clock cuts off can be resumed.
         return replace(
             plan,

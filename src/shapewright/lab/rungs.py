@@ -18,7 +18,6 @@ import numpy as np
 
 from shapewright.architecture.graph import num_params
 from shapewright.architecture.shape import Block, DenseFFN, SelfAttention, Shape
-from shapewright.errors import UsageError
 from shapewright.lab.corpus import VOCAB_SIZE
 from shapewright.scaling.ladder_recipe import RateLaw, fit_rate_law
 
@@ -82,6 +81,15 @@ PaceOf = Callable[[str, Layout], Pace]
 """The pace of an arm at a layout."""
 
 
+class TooShortError(Exception):
+    """Not even the smallest ladder fits."""
+
+    def __init__(self, what: str, needed: float) -> None:
+        """``what`` the smallest is, and the seconds it needs."""
+        super().__init__(what)
+        self.what, self.needed = what, needed
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What a ladder will run; kept in its folder, so that it can go on."""
@@ -101,6 +109,8 @@ class Plan:
     """Arms that are compared, the base first; none where the ladder is for a law."""
     seeds: int = 1
     """Seeds of every rung but the top one, where arms are compared."""
+    swept: int = 2
+    """Sizes at which each arm's rate is swept."""
     most_seeds: int = 1
     """Seeds that were asked for at most."""
     paces: tuple[Pace, ...] = ()
@@ -225,7 +235,7 @@ def choose_top(seconds: float, pace: PaceOf, workers: int, *, swept: bool = Fals
         swept: whether the sweeps are done already.
 
     Raises:
-        UsageError: not even the shortest ladder fits.
+        TooShortError: not even the shortest ladder fits.
     """
     tuning, own = (0.0, 0.0) if swept else span_of(tuning_jobs(), pace, workers)
     best: tuple[int, int, float] | None = None
@@ -237,10 +247,8 @@ def choose_top(seconds: float, pace: PaceOf, workers: int, *, swept: bool = Fals
             break
         best = (top, ratio, own + total)
     if best is None:
-        raise UsageError(
-            f"--minutes (={seconds / 60:.3g}) is too short for a ladder here",
-            f"{LEAST_RUNGS} sizes up to {size_of(RUNGS[LEAST_RUNGS - 1]):,} parameters take about {needed / 60:.1f} minutes",
-            f"give at least --minutes {np.ceil(1.2 * needed / 60):.0f}",
+        raise TooShortError(
+            f"{LEAST_RUNGS} sizes up to {size_of(RUNGS[LEAST_RUNGS - 1]):,} parameters", needed
         )
     return best
 
