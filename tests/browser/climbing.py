@@ -22,6 +22,7 @@ for job in [*tuning_jobs(), *rung_jobs(2, 20, None)]:
             "tokens": tokens, "loss": 1.2 + 40.0 / tokens**0.3, "width": job.layout[0], "depth": job.layout[1],
             "lr": 0.01, "batch_tokens": 1024, "steps": 100, "seed": 0, "seconds": 0.5, "arm": job.arm,
             "flops": 6.0 * size_of(job.layout) * tokens, "ratio": ratio, "judged_s": 0.1, "wall_s": 0.5,
+            "joules": None, "energy": "",
         }  # fmt: skip
         assert set(COLUMNS) <= set(row)
         (folder / "runs" / f"{job.name}_{ratio:g}.json").write_text(json.dumps(row))

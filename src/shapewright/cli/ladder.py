@@ -24,6 +24,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 Workers = Annotated[int | None, typer.Option(help="Processes, one thread each; by default one per core.")]
+BUSY = 1.2
+"""A machine on which a second of work takes longer than this on the wall is said to be busy."""
 Engine = Annotated[
     str, typer.Option(help="local, or ray: the machines of a Ray cluster that share the folder.")
 ]
@@ -91,7 +93,7 @@ def run(
         f"{plan.top_ratio} tokens per parameter, on {corpus.name}: about {plan.expected_seconds / 60:.1f} core-minutes in "
         f"{count} process{'es' * (count > 1)}", markup=False,
     )  # fmt: skip
-    if slower > 1.2:
+    if slower > BUSY:
         talk().print(f"this machine is busy: a second of work takes {slower:.1f} on the wall")
     if arms and plan.top + 1 < MIN_RUNGS:
         talk().print(
@@ -156,42 +158,51 @@ def _plan(
 ) -> tuple[Plan, float]:
     """The largest plan for the time that is left, and how much longer a second of work takes here."""
     from shapewright.lab.arms import BASE
-    from shapewright.lab.comparison import choose_comparison, sweeps_for
+    from shapewright.lab.comparison import LAYOUTS, choose_comparison, sweeps_for
+    from shapewright.lab.energy import power_here
     from shapewright.lab.ladder_run import pace_of
     from shapewright.lab.rungs import Layout, Pace, Plan, TooShortError, choose_top
 
     known: dict[tuple[str, Layout], Pace] = {}
-    slower: list[float] = []
+    clocks: list[tuple[float, float]] = []
 
     def pace(name: str, layout: Layout) -> Pace:
         if (name, layout) not in known:
-            known[name, layout], ratio = pace_of(layout, corpus, name)
-            slower.append(ratio)
+            known[name, layout], *both = pace_of(layout, corpus, name)
+            clocks.append((both[0], both[1]))
         return known[name, layout]
 
     # Processes load their libraries and the text as this one just did.
     start = clock.seconds - clock.left
-    pace(arms[0] if arms else BASE, (16, 2, 8))
+    for layout in LAYOUTS[:4]:
+        pace(arms[0] if arms else BASE, layout)
+    slower = max(sum(wall for _, wall in clocks) / sum(own for own, _ in clocks), 1.0)
     # The wall's seconds that are left, in seconds of work.
-    seconds = max(clock.left - 2 * start, 1.0) / max(slower[0], 1.0)
+    seconds = max(clock.left - 2 * start, 1.0) / slower
     told: dict[str, Any] = dict(data=data, digest=corpus.digest, minutes=clock.seconds / 60, most_seeds=seeds)
-    try:
+
+    def choose(seconds: float) -> dict[str, Any]:
         if arms:
-            rungs, seeds, longest, total = choose_comparison(seconds, arms, seeds, pace, workers)
-            found: dict[str, Any] = dict(top=rungs - 1, top_ratio=longest, expected_seconds=total, arms=arms, seeds=seeds,
-                                         swept=sweeps_for(rungs))  # fmt: skip
-        else:
-            top, ratio, total = choose_top(seconds, pace, workers)
-            found = dict(top=top, top_ratio=ratio, expected_seconds=total)
+            rungs, several, longest, total = choose_comparison(seconds, arms, seeds, pace, workers)
+            return dict(top=rungs - 1, top_ratio=longest, expected_seconds=total, arms=arms, seeds=several,
+                        swept=sweeps_for(rungs))  # fmt: skip
+        top, ratio, total = choose_top(seconds, pace, workers)
+        return dict(top=top, top_ratio=ratio, expected_seconds=total)
+
+    try:
+        found = choose(seconds)
     except TooShortError as error:
-        needed = error.needed * max(slower[0], 1.0) + 2 * start
-        busy = f", which is busy: {slower[0]:.1f} s a second of work" if slower[0] > 1.2 else ""
-        raise UsageError(
-            f"--minutes (={clock.seconds / 60:g}) is too short for a ladder here",
-            f"{error.what} take about {needed / 60:.1f} minutes in {workers} process{'es' * (workers > 1)} on this "
-            f"machine{busy}", f"give at least --minutes {int(1.2 * needed / 60) + 1}",
-        ) from error  # fmt: skip
-    return Plan(**told, **found, paces=tuple(known.values())), sorted(slower)[len(slower) // 2]
+        if error.needed > clock.left - 2 * start:
+            needed = error.needed * slower + 2 * start
+            raise UsageError(
+                f"--minutes (={clock.seconds / 60:g}) is too short for a ladder here",
+                f"{error.what} take about {needed / 60:.1f} minutes in {workers} process{'es' * (workers > 1)} on this "
+                f"machine{f', of which it is at work {1 / slower:.0%}' if slower > BUSY else ''}",
+                f"give at least --minutes {int(1.2 * needed / 60) + 1}",
+            ) from error  # fmt: skip
+        # It would fit were the machine idle: what the clock then cuts off is said, and can be resumed.
+        found = choose(error.needed)
+    return Plan(**told, **found, power=power_here(), paces=tuple(known.values())), slower
 
 
 def _arms(arm: list[str] | None, seeds: int, engine: str) -> tuple[str, ...]:

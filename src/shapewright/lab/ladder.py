@@ -23,6 +23,7 @@ from pathlib import Path
 from shapewright.errors import DocumentError, MeasurementError
 from shapewright.lab.bench import training_environment
 from shapewright.lab.comparison import arm_jobs, choose_comparison, rates_by_arm, sweep_jobs, wider_sweeps
+from shapewright.lab.energy import Power
 from shapewright.lab.ladder_run import STOP, branch_file, run_job
 from shapewright.lab.pools import WorkerDiedError, in_processes, on_ray
 from shapewright.lab.rungs import (
@@ -46,7 +47,7 @@ from shapewright.lab.rungs import (
 
 COLUMNS = (
     "name", "role", "params", "embedding_params", "tokens", "loss", "width", "depth", "lr", "batch_tokens", "steps",
-    "seed", "seconds", "arm", "ratio", "flops",
+    "seed", "seconds", "joules", "energy", "arm", "ratio", "flops",
 )  # fmt: skip
 
 SLOWEST = 1e-9
@@ -201,7 +202,7 @@ def run_jobs(
     stop.unlink(missing_ok=True)
     # Set before the processes start, since their libraries read it while they load.
     os.environ.update(training_environment(1))
-    tasks = [(job, plan.data, str(folder)) for job in ordered(waiting)]
+    tasks = [(job, plan.data, str(folder), plan.power) for job in ordered(waiting)]
     timer = threading.Timer(max(clock.left, 0.0), stop.touch) if clock is not None else None
     if timer is not None:
         timer.daemon = True
@@ -289,7 +290,8 @@ def load_plan(folder: Path) -> Plan:
             Pace(arm=p["arm"], layout=_layout(p["layout"]), tokens_per_s=p["tokens_per_s"])
             for p in told["paces"]
         )
-        return Plan(**{**told, "arms": tuple(told["arms"]), "paces": paces})
+        power = Power(**told["power"]) if told["power"] else None
+        return Plan(**{**told, "arms": tuple(told["arms"]), "paces": paces, "power": power})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DocumentError(
             f"{folder} holds no ladder", str(error), "start one: shapewright ladder run --out FOLDER"

@@ -22,6 +22,7 @@ from shapewright.architecture.graph import build_graph, num_params
 from shapewright.errors import DivergedError, MeasurementError
 from shapewright.lab.arms import BASE, arm_shape
 from shapewright.lab.corpus import VOCAB_SIZE, Corpus, read_corpus
+from shapewright.lab.energy import Meter, Power
 from shapewright.lab.rungs import (
     BATCH,
     DECAY,
@@ -62,8 +63,14 @@ def branch_file(folder: Path, job: Job, ratio: float) -> Path:
     return folder / "runs" / f"{job.name}_{ratio:g}.json"
 
 
-def run_job(job: Job, data: str | None, folder: str) -> Ended:
+def run_job(job: Job, data: str | None, folder: str, power: Power | None = None) -> Ended:
     """Run ``job`` in this process, from its last checkpoint if there is one; writes a file per branch.
+
+    Args:
+        job: the run.
+        data: path of the corpus; None for the standard library.
+        folder: of the ladder.
+        power: where joules come from; None where they are unknown.
 
     Raises:
         MeasurementError: a file cannot be written; what was written before stays.
@@ -73,7 +80,7 @@ def run_job(job: Job, data: str | None, folder: str) -> Ended:
     torch.set_num_threads(1)
     if (Path(folder) / STOP).exists():
         return Ended(name=job.name, finished=False)
-    run = _Run(job, _corpus(data), Path(folder))
+    run = _Run(job, _corpus(data), Path(folder), power)
     try:
         for ratio in job.ratios:
             if not branch_file(run.folder, job, ratio).exists():
@@ -101,8 +108,12 @@ def setup_of(job: Job) -> Any:
     )  # fmt: skip
 
 
-def pace_of(layout: Layout, corpus: Corpus, arm: str = BASE) -> tuple[Pace, float]:
-    """How fast this process trains ``arm`` at ``layout``, by the shortest of a few steps; the wall over its own time."""
+def pace_of(layout: Layout, corpus: Corpus, arm: str = BASE) -> tuple[Pace, float, float]:
+    """How fast this process trains ``arm`` at ``layout``, by the shortest of a few steps.
+
+    Returns:
+        The pace, and the seconds of all timed steps on the process's own clock and on the wall.
+    """
     from shapewright.lab.state import TrainState
 
     job = Job(name="timed", role="tune", arm=arm, layout=layout, learning_rate=0.0,
@@ -114,8 +125,8 @@ def pace_of(layout: Layout, corpus: Corpus, arm: str = BASE) -> tuple[Pace, floa
         start = time.process_time()
         state.take_step(0.0)
         times.append(time.process_time() - start)
-    slower = (time.monotonic() - wall) / max(sum(times), 1e-9)
-    return Pace(arm=arm, layout=layout, tokens_per_s=state.setup.batch_tokens / min(times)), slower
+    pace = Pace(arm=arm, layout=layout, tokens_per_s=state.setup.batch_tokens / min(times))
+    return pace, sum(times), time.monotonic() - wall
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +137,7 @@ def _corpus(data: str | None) -> Corpus:
 class _Run:
     """A run in progress."""
 
-    def __init__(self, job: Job, corpus: Corpus, folder: Path) -> None:
+    def __init__(self, job: Job, corpus: Corpus, folder: Path, power: Power | None) -> None:
         from shapewright.lab.schedule import Schedule
         from shapewright.lab.state import TrainState
 
@@ -141,7 +152,9 @@ class _Run:
         self.batch_tokens, self.size = setup.batch_tokens, size_of(job.layout)
         warmup = max(round(self.size / self.batch_tokens), 1)
         self.steady = Schedule(kind="wsd", peak=job.learning_rate, final=0.0, warmup=warmup, steps=None)
-        self.seconds = self.wall = 0.0
+        self.seconds = self.wall = self.counted = 0.0
+        self.power, self.joules = power, 0.0 if power else None
+        self.meter = Meter()
         self.loss = float("nan")
         contents = self._load(self.steady_file)
         if contents:
@@ -188,6 +201,8 @@ class _Run:
         return max(round(ratio * self.size / self.batch_tokens), 2)
 
     def _advance(self, schedule: Any, until: int, checkpoint: Path, ratio: float) -> None:
+        self.meter.reset()
+        self.counted = self.seconds
         while self.state.step < until:
             start = time.process_time()
             self.loss = self.state.take_step(schedule.rate(self.state.step))
@@ -195,6 +210,7 @@ class _Run:
             now = time.monotonic()
             if now - self.told > TELL_EVERY_S:
                 self.told = now
+                self._count_joules()
                 self._tell(ratio)
                 try:
                     self._look()
@@ -202,7 +218,20 @@ class _Run:
                     self._save(checkpoint, ratio)
                     raise
             if now - self.saved > SAVE_EVERY_S:
+                self._count_joules()
                 self._save(checkpoint, ratio)
+        self._count_joules()
+
+    def _count_joules(self) -> None:
+        """Add what the steps since the last count took; once unknown, a run's joules stay unknown."""
+        own = self.seconds - self.counted
+        if self.power is None or self.joules is None:
+            return
+        lap = self.meter.lap(own) if self.power.watts is None else own * self.power.watts
+        self.joules = None if lap is None else self.joules + lap
+        # Where the system's clock has not moved yet the seconds wait for the next lap.
+        if lap:
+            self.counted = self.seconds
 
     def _look(self) -> None:
         if (self.folder / STOP).exists():
@@ -213,7 +242,14 @@ class _Run:
 
         self._count_wall()
         save_checkpoint(
-            path, {**self.state.contents(), "seconds": self.seconds, "wall": self.wall, "ratio": ratio}
+            path,
+            {
+                **self.state.contents(),
+                "seconds": self.seconds,
+                "wall": self.wall,
+                "ratio": ratio,
+                "joules": self.joules,
+            },
         )
         self.saved = time.monotonic()
 
@@ -232,11 +268,12 @@ class _Run:
 
     def _restore(self, contents: dict[str, Any]) -> None:
         self.state.restore(contents)
-        self.seconds = contents["seconds"]
+        self.seconds, self.joules = contents["seconds"], contents["joules"]
         self.wall = max(self.wall, contents["wall"])
 
     def _start_over(self, why: str) -> None:
         self.state, self.remark, self.seconds = self.make(), why, 0.0
+        self.joules = 0.0 if self.power else None
         self.cooling_file.unlink(missing_ok=True)
 
     def _count_wall(self) -> None:
@@ -267,6 +304,9 @@ class _Run:
             "width": job.layout[0], "depth": job.layout[1],
             "lr": job.learning_rate, "batch_tokens": self.batch_tokens, "steps": steps, "seed": job.seed,
             "seconds": round(self.seconds, 2), "arm": job.arm, "ratio": ratio,
-            "flops": 3.0 * forward * steps * self.batch_tokens, "judged_s": round(judged, 2), "wall_s": round(self.wall, 2),
+            "flops": 3.0 * forward * steps * self.batch_tokens,
+            "joules": None if self.joules is None else round(self.joules, 3),
+            "energy": self.power.kind if self.power and self.joules is not None else "",
+            "judged_s": round(judged, 2), "wall_s": round(self.wall, 2),
         }  # fmt: skip
         write_atomic(branch_file(self.folder, job, ratio), json.dumps(row).encode())

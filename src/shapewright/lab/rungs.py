@@ -19,6 +19,7 @@ import numpy as np
 from shapewright.architecture.graph import num_params
 from shapewright.architecture.shape import Block, DenseFFN, SelfAttention, Shape
 from shapewright.lab.corpus import VOCAB_SIZE
+from shapewright.lab.energy import Power
 from shapewright.scaling.ladder_recipe import RateLaw, fit_rate_law
 
 Role = Literal["tune", "rung", "shape"]
@@ -115,6 +116,8 @@ class Plan:
     """Seeds that were asked for at most."""
     paces: tuple[Pace, ...] = ()
     """What was timed before the ladder began."""
+    power: Power | None = None
+    """Where joules come from; None where they are unknown."""
     settled: bool = False
     """Whether the rungs are fixed; before the sweeps are done they may still change with the time that is left."""
     note: str = ""

@@ -18,6 +18,9 @@ MEANING = {
 }  # fmt: skip
 UNITS = {"flops": "FLOP", "seconds": "s", "joules": "J"}
 WORDS = {"flops": "FLOP", "seconds": "seconds", "joules": "joules"}
+NOT_MEASURED = (
+    "they were not measured here: no energy counter can be read, and no this.toml states a power limit"
+)
 Gains = Mapping[str, Mapping[str, Gain]]
 """Arm, then unit of cost."""
 
@@ -120,9 +123,12 @@ def trust_lines(found: Runs, gains: Gains) -> Iterable[str]:
         yield f"diverged and left out: {told}; what is left flatters an arm that loses runs"
     if "seconds" in found.costs:
         yield "seconds are those of the machine that ran the ladder, and of no other (other hardware: --on)"
-    missing = [WORDS[unit] for unit in UNITS if unit not in found.costs]
-    if missing:
-        yield f"gain in {' and '.join(missing)} is unknown: the runs do not state them"
+    if "joules" in found.costs:
+        yield f"joules are {found.energy or 'those the file states'}"
+    if "seconds" not in found.costs:
+        yield "gain in seconds is unknown: the runs do not state them"
+    if "joules" not in found.costs:
+        yield f"gain in joules is unknown: {NOT_MEASURED if found.folder else 'the runs do not state them'}"
 
 
 def gain_charts(found: Runs, base: str, gains: Gains) -> tuple[Chart, ...]:

@@ -50,6 +50,10 @@ class Runs:
     """Costs that every row states."""
     tuning: Tuning
     """How their learning rates were chosen."""
+    folder: bool
+    """Whether they are a ladder's."""
+    energy: str
+    """Kind and source of the joules; empty where the file does not say."""
     dropped: tuple[str, ...]
     """Arms of the rows without a finite loss, one each."""
 
@@ -126,7 +130,11 @@ def read_gain_runs(
         found.append(Branch(arm=row[by], loss=final, costs=values, run=run, length=length))
     # A rate that was carried upward and diverged there is not tuned.
     tuning = "untuned" if folder and dropped else tuning
-    return Runs(source=str(path), rows=tuple(found), costs=costs, tuning=tuning, dropped=tuple(dropped))
+    energy = ", ".join(sorted({row.get("energy") or "" for row in rows} - {""}))
+    return Runs(
+        source=str(path), rows=tuple(found), costs=costs, tuning=tuning, folder=folder, energy=energy,
+        dropped=tuple(dropped),
+    )  # fmt: skip
 
 
 def _ladder_tuning(folder: Path) -> Tuning:

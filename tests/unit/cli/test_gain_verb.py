@@ -55,7 +55,7 @@ def test_what_it_says(runs, monkeypatch, capsys):
     assert "steep: growing, a step-change candidate" in text
     assert "2 comparisons share" in text
     assert "extrapolated" in text
-    assert "gain in joules" in text
+    assert "gain in joules is unknown: they were not measured here" in " ".join(text.split())
     assert "power, double: four ladders of five" in " ".join(text.split())
     assert max(len(line) for line in text.splitlines()) <= 80
 
@@ -131,3 +131,13 @@ def test_branches_count_as_one_run_and_lost_runs_are_told(runs, monkeypatch, cap
     text = " ".join(capsys.readouterr().out.split())
     assert "steep: inconclusive" in text
     assert "diverged and left out: 1 of steep" in text
+
+
+def test_joules_say_where_they_come_from(runs, monkeypatch, capsys):
+    head, *rows = (runs / "runs.csv").read_text().splitlines()
+    told = [f"{row},{float(row.split(',')[3]) * 12.5:.6g},measured (RAPL)" for row in rows]
+    (runs / "runs.csv").write_text("\n".join([f"{head},joules,energy", *told]) + "\n")
+    assert run(monkeypatch, "double", "base") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "joules are measured (RAPL)" in text
+    assert "double: times the joules that base needs for the same loss" in text

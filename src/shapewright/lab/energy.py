@@ -1,0 +1,126 @@
+"""Joules of a run on a processor: read where the machine counts them, else assumed from its file, else unknown.
+
+Decisions: the packages' counters (RAPL, through Linux's powercap) count everybody's work, so a run gets the share of
+its own CPU time in that of all processes; what the packages draw when idle is shared the same way. Where no counter can
+be read, a machine file that states the packages' limit gives an upper bound per busy core, and its figures are marked
+as assumed: such joules are seconds in another unit and cannot tell arms apart that seconds do not. Memory and the rest
+of the machine are not counted. Nothing else is guessed.
+
+Source: Linux kernel, Documentation/power/powercap/powercap.rst (``energy_uj``, ``max_energy_range_uj``); proc(5) for
+``/proc/stat``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from shapewright.errors import DocumentError, UsageError
+
+POWERCAP, STAT = Path("/sys/class/powercap"), Path("/proc/stat")
+MEASURED = "measured (RAPL packages, shared by CPU time)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Power:
+    """Where joules of a ladder come from."""
+
+    kind: str
+    """``measured`` or ``assumed``, with the source."""
+    watts: float | None
+    """Of one busy core, where it is assumed [W]; None where a counter is read."""
+
+
+def power_here(machine: str = "this") -> Power | None:
+    """What is known of this machine's power; None where nothing is.
+
+    ``machine`` is the file that may state it (``shapewright measure`` writes ``this.toml``).
+    """
+    if Meter().readable:
+        return Power(kind=MEASURED, watts=None)
+    from shapewright.hardware.catalog import load_accelerator
+
+    try:
+        accelerator = load_accelerator(machine)
+    except (UsageError, DocumentError):
+        return None
+    limit = accelerator.power_cap or accelerator.tdp
+    if limit is None:
+        return None
+    cores = len(os.sched_getaffinity(0))
+    return Power(
+        kind=f"assumed ({limit.value:g} W of {accelerator.name}.toml over {cores} cores, all at their limit)",
+        watts=limit.value / cores,
+    )
+
+
+class Meter:
+    """The counters of the packages, lap by lap."""
+
+    def __init__(self, powercap: Path | None = None, stat: Path | None = None) -> None:
+        self._stat = stat or STAT
+        self._zones = _packages(powercap or POWERCAP)
+        self._last = self._read()
+
+    @property
+    def readable(self) -> bool:
+        """Whether this process may read them."""
+        return self._last is not None
+
+    def reset(self) -> None:
+        """Begin a lap: what went before is nobody's."""
+        self._last = self._read()
+
+    def lap(self, own_s: float) -> float | None:
+        """Joules since the last call for a process that used ``own_s`` seconds of a core; None where they are unknown.
+
+        Zero where the clock of the system has not moved yet.
+        """
+        now, before = self._read(), self._last
+        if now is None or before is None:
+            return None
+        busy = now[1] - before[1]
+        if busy <= 0:
+            return 0.0
+        self._last = now
+        spent = sum(
+            (after - was) % (top + 1) if top else max(after - was, 0)
+            for after, was, top in zip(now[0], before[0], self._tops(), strict=True)
+        )
+        return 1e-6 * spent * min(own_s / busy, 1.0)
+
+    def _tops(self) -> list[int]:
+        return [_number(zone / "max_energy_range_uj") or 0 for zone in self._zones]
+
+    def _read(self) -> tuple[list[int], float] | None:
+        """Microjoules of every package, and the busy seconds of all cores."""
+        counts = [_number(zone / "energy_uj") for zone in self._zones]
+        known = [count for count in counts if count is not None]
+        try:
+            fields = self._stat.read_text().split("\n", 1)[0].split()[1:]
+            user, nice, system, _, _, irq, soft = (int(field) for field in fields[:7])
+        except (OSError, ValueError):
+            return None
+        if not known or len(known) < len(counts):
+            return None
+        return known, (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def _packages(powercap: Path) -> list[Path]:
+    """The zones of whole packages; others lie inside them or span the platform."""
+    found = []
+    for zone in sorted(powercap.glob("intel-rapl:*")):
+        try:
+            if (zone / "name").read_text().startswith("package"):
+                found.append(zone)
+        except OSError:
+            continue
+    return found
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
