@@ -341,6 +341,8 @@ class CostModel:
             return most_measured(
                 attention_fits(self.calibration, family, number_format, USUAL_HEAD_DIM, windowed=False)
             )
+        if family == "collective":
+            number_format = FITTED_AS.get(number_format, number_format)
         return self.fit({"moe": "matmul"}.get(family, family), number_format)
 
     def residual(self, fit: Fit) -> Residual | None:

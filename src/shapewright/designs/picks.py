@@ -27,8 +27,8 @@ from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
 from shapewright.search.again import next_generation, once_more, representatives, scaled
 from shapewright.search.budget import Budget
-from shapewright.search.learning import learned_loss, mixer_shares
 from shapewright.search.ranking import Ranking
+from shapewright.search.reach import device_hours
 from shapewright.search.serve import decode
 from shapewright.units import format_count, format_quantity
 
@@ -67,7 +67,7 @@ def _span(values: np.ndarray, show=lambda value: f"{value:,.0f}") -> str:
 def picks(ranking: Ranking, budget: Budget, pins: Mapping[str, int]) -> tuple[Pick, ...]:
     """The best members of the family, one per respect; ``pins`` of the plan hold on other hardware too."""
     edge = float(ranking.loss[ranking.best]) + ranking.tie_width
-    hours = _device_hours(ranking, edge)
+    hours = device_hours(ranking, edge)
     cheap = int(np.argmin(hours))
     members = list(dict.fromkeys([*representatives(ranking, MEMBERS), cheap]))
     lowest = f"loss {ranking.loss[ranking.best]:.4f}"
@@ -104,34 +104,6 @@ def _pick(ranking: Ranking, index: int, name: str, text: str, source: str) -> Pi
         loss=float(ranking.loss[index]), kind="fitted" if source.startswith("law") else "derived", source=source,
         text=text,
     )  # fmt: skip
-
-
-def _device_hours(ranking: Ranking, edge: float) -> Array:
-    """(S,) Device-hours with which each member of the family reaches the loss ``edge``; inf outside the family."""
-    hours = []
-    for arm in ranking.arms:
-        c = arm.candidates
-        width, shares = c.column(c.layers.hidden_size), mixer_shares(c.layers)
-
-        def reaches(share: Array, arm=arm, c=c, width=width, shares=shares) -> Array:
-            told = learned_loss(
-                ranking.law, params=c.params, active_params=c.active_params, embedding_params=c.embedding_params,
-                tokens=np.maximum(arm.tokens * share, 1.0), width=width, depth=c.depth, shares=shares,
-                number_format=arm.workload.precision.matmul_format, unique_tokens=ranking.unique_tokens,
-            )  # fmt: skip
-            return np.asarray(told.loss <= edge)
-
-        low, high = np.full(arm.loss.size, 1e-3), np.ones(arm.loss.size)
-        for _ in range(24):
-            middle = np.sqrt(low * high)
-            enough = reaches(middle)
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        steps = arm.tokens * high / (ranking.global_batch * arm.workload.seq_len)
-        seconds = np.where(
-            arm.loss <= edge, steps * np.where(arm.loss <= edge, arm.sweep.step_time, 1.0), np.inf
-        )
-        hours.append(seconds * arm.workload.cluster.num_devices / 3600.0)
-    return np.concatenate(hours)
 
 
 def _watts(ranking: Ranking, index: int) -> Figure | None:

@@ -26,6 +26,7 @@ from shapewright.validation.frontier import DEVICES_PER_NODE, Step, predict_step
 from shapewright.validation.gemstones import SUBSETS, Row, Setup, distinct, read_rows, setups
 from shapewright.validation.isoflops import Minimum, corpora, left_out_minima
 from shapewright.validation.known import KnownModel, known_models
+from shapewright.validation.known_hardware import Comparison, compare_all
 from shapewright.validation.losses import Predictions, chinchilla_losses, laws_by_shape, predict_losses
 from shapewright.validation.published import Skip
 from shapewright.validation.regret import Choice, Chooser, budgets, choose_all, curves, hours_per_token
@@ -61,6 +62,10 @@ class Report:
     choices: tuple[Choice, ...]
     minima: tuple[Minimum, ...]
     known: tuple[KnownModel, ...]
+    """Against the law's split of the same compute, hardware left aside."""
+    compared: tuple[Comparison, ...]
+    """Against our choice for the same hardware and time."""
+    not_compared: tuple[Skip, ...]
 
     @property
     def step_error(self) -> tuple[float, float]:
@@ -92,9 +97,11 @@ def validate_designs(path: Path, *, folder: Path | None = None) -> Report:
     slices += _regret_slices(choices)
     minima = [m for name, (runs, near) in _corpora(folder) for m in left_out_minima(name, runs, near)]
     slices += _isoflop_slices(minima)
+    compared, not_compared = compare_all() if folder else ([], [])
     return Report(
         slices=tuple(slices), skipped=(*skips, *without_law, *without_step, *few), steps=tuple(steps.values()),
         choices=tuple(choices), minima=tuple(minima), known=tuple(known_models() if folder else ()),
+        compared=tuple(compared), not_compared=tuple(not_compared),
     )  # fmt: skip
 
 
@@ -291,5 +298,7 @@ def document(report: Report) -> dict[str, Any]:
         "steps": steps,
         "best_sizes": best_sizes(report.minima),
         "minima": [asdict(m) for m in report.minima],
-        "known_models": [asdict(k) for k in report.known],
+        "known_models": [asdict(c) for c in report.compared],
+        "known_models_not_compared": [asdict(s) for s in report.not_compared],
+        "known_models_law_only": [asdict(k) for k in report.known],
     }

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from shapewright.validation.designs import Report, best_sizes, mean_regrets
 from shapewright.validation.known import median_saving
-
-MODELS_SHOWN = 12
-"""Known models listed, spread evenly over their compute; ``--json`` has all."""
+from shapewright.validation.known_text import lines as known_lines
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -61,17 +59,10 @@ def _sizes(report: Report) -> Iterator[str]:
 
 
 def _known(report: Report) -> Iterator[str]:
-    known = list(report.known)
-    if not known:
-        return
-    yield ""
-    yield f"{len(known)} known models: the law's split of their compute saves {median_saving(known):.0%} (median)."
-    yield "Models trained past the optimum on purpose pay that for being smaller."
-    yield "Predictions on the law's corpus, not measurements."
-    yield f"{'model':<18} {'FLOP':>8} {'params':>8} {'chosen':>8} {'loss':>6} {'chosen':>6} {'saved':>6} {'beyond':>7}"
-    step = max(len(known) // MODELS_SHOWN, 1)
-    for k in known[::step]:
+    yield from known_lines(report.compared, report.not_compared)
+    if report.known:
+        yield ""
         yield (
-            f"{k.model[:18]:<18} {k.flops:>8.1e} {k.params:>8.1e} {k.chosen_params:>8.1e} {k.loss:>6.3f} "
-            f"{k.chosen_loss:>6.3f} {k.saved:>6.0%} {k.extrapolation:>6.0f}x"
+            f"By the law alone, {len(report.known)} dense models: its split of the same FLOP saves "
+            f"{median_saving(list(report.known)):.0%} (median)"
         )
