@@ -31,7 +31,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def report():
-    return validate_designs(DATA / "gemstones_train.csv", folder=DATA)
+    return validate_designs(DATA / "gemstones_train.csv", folder=DATA, models=("pythia-2.8b",))
 
 
 def test_the_law_was_fitted_on_the_shapes_that_we_say():

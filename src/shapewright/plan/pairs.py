@@ -19,7 +19,7 @@ from shapewright.plan.layer import price_model
 from shapewright.plan.parallel import Plan
 from shapewright.plan.precision import Precision
 from shapewright.plan.shard import Split
-from shapewright.plan.training import StepTable, training_steps
+from shapewright.plan.training import StepTable, step_memory, training_steps
 from shapewright.plan.wires import Wires, plan_wires
 
 Array = NDArray[Any]
@@ -122,6 +122,30 @@ def steps_of_pairs(
         cluster=workload.cluster,
         trainable=workload.trainable,
         optimizer_traffic=workload.optimizer_traffic,
+    )
+
+
+def memory_of_pairs(
+    local: LocalCosts,
+    plans: Plan,
+    workload: Workload,
+    *,
+    layer: Array,
+    plan: Array,
+    depth: Size,
+    global_batch: Size,
+) -> Array:
+    """Peak of the fullest device of the same pairs [B], for less than half of what their steps cost."""
+    return step_memory(
+        local.costs,
+        w=layer,
+        p=local.split_of_plan[plan],
+        depth=depth,
+        plan=plans.take(plan),
+        global_batch=global_batch,
+        precision=workload.precision,
+        cluster=workload.cluster,
+        trainable=workload.trainable,
     )
 
 

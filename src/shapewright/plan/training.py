@@ -11,6 +11,7 @@ each (Megatron's ``account-for-embedding-in-pipeline-split``). Neglected: data l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from shapewright.architecture.operator import Size
 from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
-from shapewright.plan.costs import ModelCost
+from shapewright.plan.costs import ModelCost, PlaceCost
 from shapewright.plan.framework import Framework
 from shapewright.plan.memory import FRAGMENTATION, Held, framework_bytes, memory_of
 from shapewright.plan.offload import activation_wait, optimizer_wait
@@ -114,37 +115,19 @@ def training_steps(
         model, cluster: price the optimizer; tell the kind of device.
     """
 
-    def layer(name: str) -> Array:
-        return getattr(costs.layer, name)[w, p]
-
-    def embedding(name: str) -> Array:
-        return getattr(costs.embedding, name)[w, p]
-
-    def head(name: str) -> Array:
-        return getattr(costs.head, name)[w, p]
-
-    if trainable < 1.0:
-        # Frozen weights stay in the format of the products: no optimizer step needs a wider copy.
-        precision = replace(
-            precision,
-            weight_bytes=1.0 if precision.matmul_format.startswith("fp8") else precision.weight_bytes,
-            gradient_bytes=precision.gradient_bytes * trainable,
-            optimizer_bytes=precision.optimizer_bytes * trainable,
-        )
+    layer, embedding, head = _at(costs, w, p)
+    precision = _of_run(precision, trainable)
     kappa = framework.contention
     depth = np.asarray(depth, float)
     pp, vpp, dp = (np.asarray(x, float) for x in (plan.pp, plan.vpp, plan.dp))
-    shard, sharding = np.asarray(plan.dp_shard, float), np.asarray(plan.sharding)
+    sharding = np.asarray(plan.sharding)
     micro_batches = np.asarray(global_batch, float) / (dp * plan.micro_batch)
-    pipelined = pp > 1
     layers, counted = stage_layers(depth, pp, vpp)
 
     # Passes of one micro-batch.
     forward, backward = layer("forward"), layer("backward")
-    again, kept = _recomputed(layer, np.asarray(plan.recompute))
     share = _recomputed_share(plan, layers)
-    whole = layer("saved")
-    again, kept = again * share, kept * share + whole * (1 - share)
+    again, kept = _again(layer, np.asarray(plan.recompute)) * share, _kept(layer, plan, share)
     held_back = activation_wait(kept, forward, plan)
     layer_params = layer("params_split") + layer("params_expert")
     gathered = sharding == 3
@@ -186,21 +169,13 @@ def training_steps(
     waiting = pacing * (forward_paced + backward_paced - forward - backward - again - 2 * held_back)
 
     # Gradients leave while the last micro-batch's backward pass runs; sharded weights come back with the next forward.
-    embedding_params, head_params = embedding("params_split"), head("params_split")
-    ends = np.where(pipelined, np.maximum(embedding_params, head_params), embedding_params + head_params)
-    own_layers = layers - np.where(counted, 1.0, 0.0)
-    split_params = own_layers * layer("params_split") + ends
-    expert_params = own_layers * layer("params_expert")
+    held, split_params, expert_params = _held(layer, embedding, head, plan, layers, counted, kept)
     inward, outward = _gradients(wires, split_params, expert_params, plan, precision, trainable)
+    owned = held.owned
     rounds = np.where(sharding == 2, micro_batches, 1.0)
     exposed_inward = _uncovered(inward, layers * forward, kappa)
     # The first gather of a step has nothing to hide behind.
     exposed = exposed_inward + rounds * _uncovered(outward, layers * backward, kappa) + gather
-    expert_copies = np.maximum(dp * plan.cp * plan.tp / (np.asarray(plan.ep) * plan.etp), 1)
-    # Replicated weights are split by ZeRO over the shard group (and context parallelism, which holds copies too).
-    state_share = np.where(sharding >= 1, shard * np.asarray(plan.cp), 1.0)
-    expert_share = np.where(sharding >= 1, np.minimum(expert_copies, np.maximum(shard * plan.cp, 1)), 1.0)
-    owned = split_params / state_share + expert_params / expert_share
     if np.max(plan.sync_every) > 1:
         outer = wires.outer.seconds(owned * OUTER_GRADIENT_BYTES) / np.asarray(plan.sync_every, float)
         exposed = exposed + np.where(np.asarray(plan.sync_every) > 1, outer, 0.0)
@@ -217,21 +192,9 @@ def training_steps(
     slowest = framework.jitter * np.sqrt(2.0 * np.log(max(cluster.num_devices, 1)))
     step_time = steady * (1.0 + slowest)
 
-    held = Held(
-        params=split_params + expert_params,
-        owned=owned,
-        layer_params=layer_params,
-        head_params=head_params,
-        layers=own_layers,
-        kept=kept,
-        whole=whole,
-        embedding=embedding("saved"),
-        head=head("saved"),
-        inputs=layer("input_bytes"),
-    )
     memory = memory_of(held, plan, precision, micro_batches)
     reserved = framework_bytes(cluster)
-    total_memory = (sum(memory.values()) + reserved) / (1 - FRAGMENTATION)
+    total_memory = _total(memory, cluster)
     # Frozen weights have no gradient: a forward pass and the gradients of the inputs remain.
     passes_per_step = 3.0 if trainable == 1.0 else 2.0
     model_flops = passes_per_step * (costs.flops[w, p] * depth + costs.head_flops[w, p]) * micro_batches * dp
@@ -271,18 +234,107 @@ def stage_layers(depth: Size, pp: Size, vpp: Size) -> tuple[Array, Array]:
     return np.where(counted, depth + 2, depth) / pp, counted
 
 
-def _recomputed(layer: Any, level: Array) -> tuple[Array, Array]:
-    """(seconds computed again, bytes kept) of a layer that recomputes at ``level``."""
-    again, kept = 0.0 * layer("forward"), layer("saved")
-    for index, seconds, size in (
-        (1, "pointwise_forward", "saved_selective"),
-        (2, "forward", "input_bytes"),
-        (3, "alternate_forward", "saved_alternate"),
-    ):
+Lookup = Callable[[str], Array]
+"""A cost of one place, by the name of its field, at every pair."""
+
+
+def _at(costs: ModelCost, w: Any, p: Any) -> tuple[Lookup, Lookup, Lookup]:
+    """(layer, embedding, head) at the pairs."""
+    # One index into the flat table is several times as fast as two into the square one.
+    index = np.asarray(w) * costs.layer.forward.shape[1] + p
+
+    def look_up(place: PlaceCost) -> Lookup:
+        return lambda name: np.take(getattr(place, name), index)
+
+    return look_up(costs.layer), look_up(costs.embedding), look_up(costs.head)
+
+
+def _of_run(precision: Precision, trainable: float) -> Precision:
+    """The bytes of a run that trains this share of the parameters."""
+    if trainable == 1.0:
+        return precision
+    # Frozen weights stay in the format of the products: no optimizer step needs a wider copy.
+    return replace(
+        precision,
+        weight_bytes=1.0 if precision.matmul_format.startswith("fp8") else precision.weight_bytes,
+        gradient_bytes=precision.gradient_bytes * trainable,
+        optimizer_bytes=precision.optimizer_bytes * trainable,
+    )
+
+
+def step_memory(
+    costs: ModelCost,
+    *,
+    w: Any,
+    p: Any,
+    depth: Size,
+    plan: Plan,
+    global_batch: Size,
+    precision: Precision,
+    cluster: Cluster,
+    trainable: float = 1.0,
+) -> Array:
+    """Peak of the fullest device of (shape, plan) pairs [B]: that of :func:`training_steps`, without the step.
+
+    The arguments are those of :func:`training_steps`.
+    """
+    layer, embedding, head = _at(costs, w, p)
+    precision = _of_run(precision, trainable)
+    micro_batches = np.asarray(global_batch, float) / (np.asarray(plan.dp, float) * plan.micro_batch)
+    layers, counted = stage_layers(np.asarray(depth, float), plan.pp, plan.vpp)
+    kept = _kept(layer, plan, _recomputed_share(plan, layers))
+    held, _, _ = _held(layer, embedding, head, plan, layers, counted, kept)
+    return _total(memory_of(held, plan, precision, micro_batches), cluster)
+
+
+def _total(memory: dict[str, Array], cluster: Cluster) -> Array:
+    return (sum(memory.values()) + framework_bytes(cluster)) / (1 - FRAGMENTATION)
+
+
+def _held(
+    layer: Lookup, embedding: Lookup, head: Lookup, plan: Plan, layers: Array, counted: Array, kept: Array
+) -> tuple[Held, Array, Array]:
+    """What the fullest stage holds, its parameters outside experts, and those of experts."""
+    sharding, shard, dp = (
+        np.asarray(plan.sharding),
+        np.asarray(plan.dp_shard, float),
+        np.asarray(plan.dp, float),
+    )
+    pipelined = np.asarray(plan.pp, float) > 1
+    split, expert = layer("params_split"), layer("params_expert")
+    embedding_params, head_params = embedding("params_split"), head("params_split")
+    ends = np.where(pipelined, np.maximum(embedding_params, head_params), embedding_params + head_params)
+    own_layers = layers - np.where(counted, 1.0, 0.0)
+    split_params, expert_params = own_layers * split + ends, own_layers * expert
+    expert_copies = np.maximum(dp * plan.cp * plan.tp / (np.asarray(plan.ep) * plan.etp), 1)
+    # Replicated weights are split by ZeRO over the shard group (and context parallelism, which holds copies too).
+    state_share = np.where(sharding >= 1, shard * np.asarray(plan.cp), 1.0)
+    expert_share = np.where(sharding >= 1, np.minimum(expert_copies, np.maximum(shard * plan.cp, 1)), 1.0)
+    held = Held(
+        params=split_params + expert_params, owned=split_params / state_share + expert_params / expert_share,
+        layer_params=split + expert, head_params=head_params, layers=own_layers, kept=kept, whole=layer("saved"),
+        embedding=embedding("saved"), head=head("saved"), inputs=layer("input_bytes"),
+    )  # fmt: skip
+    return held, split_params, expert_params
+
+
+def _again(layer: Lookup, level: Array) -> Array:
+    """Seconds that a layer which recomputes at ``level`` computes again."""
+    again = 0.0 * layer("forward")
+    for index, seconds in ((1, "pointwise_forward"), (2, "forward"), (3, "alternate_forward")):
         if np.any(level == index):
             again = np.where(level == index, layer(seconds), again)
+    return again
+
+
+def _kept(layer: Lookup, plan: Plan, share: Array) -> Array:
+    """Bytes that a layer keeps, ``share`` of the layers of its stage recomputing."""
+    level, whole = np.asarray(plan.recompute), layer("saved")
+    kept = whole
+    for index, size in ((1, "saved_selective"), (2, "input_bytes"), (3, "saved_alternate")):
+        if np.any(level == index):
             kept = np.where(level == index, layer(size), kept)
-    return again, kept
+    return kept * share + whole * (1 - share)
 
 
 def _recomputed_share(plan: Plan, layers: Array) -> Array:

@@ -1,10 +1,10 @@
 """The least time a step can take: what lets a search leave shapes and plans out without pricing them.
 
 Decisions: the bound keeps what a layer costs under each local split (kernels and the collectives inside the layer), the
-forward pass that full recompute repeats, and the idle slots of a pipeline; it drops what a plan can only add: exposed
-data parallelism, the optimizer, selective recompute, sends, and the uneven first and last stage. No plan is faster. A
-shape whose loss would be too high even so cannot win, nor can a plan that is slower than one already priced; leaving
-them out changes no choice and no tie.
+forward pass that full recompute repeats, and the idle slots of a 1F1B pipeline; it drops what a plan can only add:
+exposed data parallelism, the optimizer, selective recompute, sends, and the uneven first and last stage. No plan is
+faster; DualPipe, whose passes overlap, is not bounded. A shape whose loss would be too high even so cannot win, nor can
+a plan that is slower than one already priced; leaving them out changes no choice and no tie.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.plan.pairs import LocalCosts, Workload
-from shapewright.plan.parallel import RECOMPUTE, Plan
+from shapewright.plan.parallel import RECOMPUTE, SCHEDULES, Plan
 from shapewright.search.lattice import Candidates
 
 Array = NDArray[Any]
-FULL = RECOMPUTE.index("full")
+FULL, DUAL = RECOMPUTE.index("full"), SCHEDULES.index("DualPipe")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,19 +55,22 @@ class Bound:
 
     def least_of(self, shapes: Array, plans: Plan, splits: Array, *, global_batch: int) -> Array:
         """(S, P) Least step of each pair; ``splits`` is each plan's place in the floor [s]."""
-        pipelined = np.asarray(plans.pp) > 1
+        schedule, stages = np.asarray(plans.schedule), np.asarray(plans.pp, float)
+        pipelined = stages > 1
         micro_batches = global_batch / (np.asarray(plans.dp, float) * plans.micro_batch)
-        idle = 1.0 + (np.asarray(plans.pp, float) - 1.0) / (plans.vpp * micro_batches)
-        at = np.ix_(shapes, splits)
-        again = self.floor.forward[at] * (np.asarray(plans.recompute) == FULL)
+        # Only zero-bubble and DualPipe have fewer idle slots.
+        idle = 1.0 + np.where(schedule <= 1, (stages - 1.0) / (plans.vpp * micro_batches), 0.0)
+        again = ((np.asarray(plans.recompute) == FULL) & (np.asarray(plans.recompute_layers) == 0)).astype(
+            float
+        )
+        index = shapes[:, None] * self.floor.layers.shape[1] + splits
+        least = np.take(self.floor.layers, index)
+        if again.any():
+            least += np.take(self.floor.forward, index) * again
+        least *= idle
         # In a pipeline the first and the last stage need not be the ones that pace it.
-        return (self.floor.layers[at] + again) * idle + self.floor.ends[at] * ~pipelined
-
-    def useful(self, shapes: Array, plans: Plan, splits: Array, best: Array, *, global_batch: int) -> Array:
-        """(P,) Plans that may be faster than ``best`` (S,) for one of ``shapes``, and matter."""
-        limit = np.minimum(self.most[shapes], best[shapes])
-        faster = self.least_of(shapes, plans, splits, global_batch=global_batch) < limit[:, None]
-        return np.asarray(np.any(faster, axis=0))
+        least += np.take(self.floor.ends, index) * ~pipelined
+        return least * (schedule != DUAL)
 
 
 def floor_of(

@@ -1,34 +1,34 @@
 """The best plan of every shape, by trying all of them.
 
 Decisions: shapes of one depth share the plans whose pipeline fits it, so the grid of (shape, plan) pairs is
-dense and every array operation does useful work; a pair is counted as priced when its step was computed and
-as rejected under the first rule it breaks. Nothing is pruned by guess: a bound, where one is given, is a least time that
-no plan can beat.
+dense and every array operation does useful work. Each pair is rejected under the first rule it breaks, or its memory is
+computed; of those that fit, only the pairs are timed that can still be their shape's fastest plan by a least time that no
+plan can beat (``bound``). Nothing is pruned by guess, and the answer is that of timing every pair.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.plan.pairs import LocalCosts, Workload, price_local, steps_of_pairs
+from shapewright.plan.pairs import LocalCosts, Workload, memory_of_pairs, price_local, steps_of_pairs
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads, valid_for
 from shapewright.plan.training import StepTable
-from shapewright.search.bound import Bound
+from shapewright.search.bound import Bound, floor_of
 from shapewright.search.lattice import Candidates
 
 Array = NDArray[Any]
 
 CHUNK_PAIRS = 60_000
 """Pairs per array operation: the two dozen temporaries of a chunk then stay near the caches."""
-BOUNDED_SHAPES, BOUNDED_PAIRS = 32, 16_000
-"""Shapes and pairs per operation where a bound prunes: small, so that the first block spares most of the others."""
+PROMISING = (1, 8)
+"""Plans of each shape that are timed first, the most promising by the bound, so that most others need not be."""
 BOUNDED = "cannot tie with the choice even at the least step time (bound)"
 """Why a pair was left out that no rule forbids."""
 
@@ -50,6 +50,7 @@ class Sweep:
     leanest: Array
     """(S,) index of the plan that needs the least memory."""
     num_priced: int
+    """Pairs whose memory was computed and whose step was either, or cannot be their shape's shortest."""
     num_pairs: int
     rejected: dict[str, int]
     """Pairs by the first rule they break."""
@@ -68,7 +69,7 @@ def sweep_plans(
     """Price every (shape, plan) pair at one global batch and keep each shape's fastest plan that fits.
 
     ``local`` are the costs of the same layers and plans, where they are known already. With ``bound``, pairs that
-    cannot be their shape's fastest plan, or fast enough to matter, are left out and counted.
+    cannot be fast enough to matter are left out and counted.
     """
     rejected: Counter[str] = Counter()
     num_shapes, num_plans = candidates.layer.size, len(plans)
@@ -80,29 +81,48 @@ def sweep_plans(
     rejected["interleaving needs a micro-batch per stage"] = int((fits_batch & ~enough).sum()) * num_shapes
     kept = np.flatnonzero(fits_batch & enough)
     local = local or price_local(candidates.layers, plans, workload)
+    most = np.full(num_shapes, np.inf) if bound is None else bound.most
+    floor = (
+        floor_of(candidates, plans, local, workload, global_batch=global_batch)
+        if bound is None
+        else bound.floor
+    )
+    bound = Bound(floor=floor, most=most)
     width = candidates.column(candidates.layers.hidden_size)
     heads = [(candidates.column(h), candidates.column(kv)) for h, kv in attention_heads(candidates.layers)]
     stages = np.broadcast_to(np.asarray(plans.pp) * plans.vpp, num_plans)
     found = _Found.nothing(num_shapes)
     priced = 0
+
+    def steps(shapes: Array, columns: Array, depth: int) -> StepTable:
+        return steps_of_pairs(
+            local,
+            plans,
+            workload,
+            layer=candidates.layer[shapes],
+            plan=columns,
+            depth=depth,
+            global_batch=global_batch,
+        )
+
     for depth in np.unique(candidates.depth):
         shapes = np.flatnonzero(candidates.depth == depth)
         columns = kept[depth % stages[kept] == 0]
         rejected["pp * vpp does not divide the layers"] += (kept.size - columns.size) * shapes.size
-        for part, these in _pieces(shapes, columns, plans, local, bound, global_batch):
-            if bound is not None:
-                useful = bound.useful(
-                    part,
-                    plans.take(these),
-                    local.split_of_plan[these],
-                    found.step_time,
-                    global_batch=global_batch,
-                )
-                rejected[BOUNDED] += int((~useful).sum()) * part.size
-                these = these[useful]
-            if not these.size:
-                continue
-            allowed = np.ones((part.size, these.size), bool)
+        if not columns.size:
+            continue
+        for part in np.array_split(shapes, max(shapes.size * columns.size // CHUNK_PAIRS, 1)):
+            least = bound.least_of(
+                part, plans.take(columns), local.split_of_plan[columns], global_batch=global_batch
+            )
+            allowed = least < most[part, None]
+            rejected[BOUNDED] += int(allowed.size - np.count_nonzero(allowed))
+            these = columns
+            if not allowed.all():
+                useful = allowed.any(axis=0)
+                these, least, allowed = columns[useful], least[:, useful], allowed[:, useful]
+                if not these.size:
+                    continue
             rules = valid_for(
                 plans.take(these),
                 heads=[(h[part, None], kv[part, None]) for h, kv in heads],
@@ -111,21 +131,25 @@ def sweep_plans(
             )
             for rule, holds in rules.items():
                 broken = allowed & ~np.broadcast_to(holds, allowed.shape)
-                rejected[f"broken: {rule}"] += int(broken.sum())
+                rejected[f"broken: {rule}"] += int(np.count_nonzero(broken))
                 allowed &= ~broken
-            steps = steps_of_pairs(
-                local,
-                plans,
-                workload,
-                layer=candidates.layer[part, None],
-                plan=these,
-                depth=depth,
+            memory = memory_of_pairs(
+                local, plans, workload, layer=candidates.layer[part, None], plan=these, depth=depth,
                 global_batch=global_batch,
-            )
-            priced += int(allowed.sum())
-            fits = allowed & (steps.memory <= memory_limit)
-            rejected["memory of the fullest device"] += int(allowed.sum() - fits.sum())
-            found.keep_best(steps, allowed, fits, part, these)
+            )  # fmt: skip
+            fits = allowed & (memory <= memory_limit)
+            valid = int(np.count_nonzero(allowed))
+            priced += valid
+            rejected["memory of the fullest device"] += valid - int(np.count_nonzero(fits))
+            found.keep_leanest(np.where(allowed, memory, np.inf), part, these)
+            least[~fits] = np.inf
+            for row, column in _promising(least, lambda part=part: found.step_time[part]):
+                found.keep_fastest(steps(part[row], these[column], depth), part[row], these[column])
+    # A shape that fits nowhere shows what its leanest plan would take.
+    lost = np.flatnonzero((found.best < 0) & (found.leanest >= 0))
+    for depth in np.unique(candidates.depth[lost]):
+        rows = lost[candidates.depth[lost] == depth]
+        found.flops[rows] = steps(rows, found.leanest[rows], depth).model_flops
     return Sweep(
         plans=plans,
         best=found.best,
@@ -139,25 +163,27 @@ def sweep_plans(
     )
 
 
-def _pieces(
-    shapes: Array, columns: Array, plans: Plan, local: LocalCosts, bound: Bound | None, global_batch: int
-) -> Iterator[tuple[Array, Array]]:
-    """Blocks of pairs small enough for the caches; with a bound, the most promising plans first."""
-    if not columns.size:
-        return
-    if bound is None:
-        for part in np.array_split(shapes, max(shapes.size * columns.size // CHUNK_PAIRS, 1)):
-            if part.size:
-                yield part, columns
-        return
-    for part in np.array_split(shapes, max(shapes.size // BOUNDED_SHAPES, 1)):
-        middle = part[part.size // 2 : part.size // 2 + 1]
-        typical = bound.least_of(
-            middle, plans.take(columns), local.split_of_plan[columns], global_batch=global_batch
-        )
-        ordered = columns[np.argsort(typical[0], kind="stable")]
-        for these in np.array_split(ordered, max(part.size * columns.size // BOUNDED_PAIRS, 1)):
-            yield part, these
+def _promising(least: Array, fastest: Callable[[], Array]) -> Iterator[tuple[Array, Array]]:
+    """(rows, columns) of a block to time, the most promising first; inf in ``least`` where there is nothing to time.
+
+    ``fastest`` tells the shortest step of each row so far. A column is left out once it cannot be shorter; where it may
+    be as short it is timed, so that of equal plans the first of the table wins.
+    """
+    every = np.arange(least.shape[0])
+    for count in PROMISING:
+        count = min(count, least.shape[1])
+        columns = np.argpartition(least, count - 1, axis=1)[:, :count]
+        rows = np.repeat(every, count)
+        best = np.take_along_axis(least, columns, axis=1).ravel()
+        columns = columns.ravel()
+        open_ = np.isfinite(best) & (best <= fastest()[rows])
+        if open_.any():
+            yield rows[open_], columns[open_]
+            least[rows[open_], columns[open_]] = np.inf
+    rows, columns = np.nonzero(np.isfinite(least) & (least <= fastest()[:, None]))
+    for piece in np.array_split(np.arange(rows.size), -(-rows.size // CHUNK_PAIRS) or 1):
+        if piece.size:
+            yield rows[piece], columns[piece]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,21 +206,23 @@ class _Found:
             flops=np.full(count, np.inf), memory=np.full(count, np.inf), need=np.full(count, np.inf),
         )  # fmt: skip
 
-    def keep_best(self, steps: StepTable, allowed: Array, fits: Array, part: Array, columns: Array) -> None:
-        """Take what a block of pairs improves."""
-        rows = np.arange(part.size)
-        need = np.where(allowed, steps.memory, np.inf)
+    def keep_leanest(self, need: Array, part: Array, columns: Array) -> None:
+        """Take what a block of pairs improves in memory; inf in ``need`` where no rule allows a pair."""
         lean = np.argmin(need, axis=1)
-        leaner = need[rows, lean] < self.need[part]
-        self.need[part] = np.where(leaner, need[rows, lean], self.need[part])
+        least = need[np.arange(part.size), lean]
+        leaner = least < self.need[part]
+        self.need[part] = np.where(leaner, least, self.need[part])
         self.leanest[part] = np.where(leaner, columns[lean], self.leanest[part])
-        time = np.where(fits, steps.step_time, np.inf)
-        fastest = np.argmin(time, axis=1)
-        faster = time[rows, fastest] < self.step_time[part]
-        unplaced = ~faster & (self.best[part] < 0)
-        self.best[part] = np.where(faster, columns[fastest], self.best[part])
-        self.step_time[part] = np.where(faster, time[rows, fastest], self.step_time[part])
-        pick = np.where(faster, fastest, lean)
-        changed = faster | (unplaced & leaner)
-        self.flops[part] = np.where(changed, steps.model_flops[rows, pick], self.flops[part])
-        self.memory[part] = np.where(changed, steps.memory[rows, pick], self.memory[part])
+        unplaced = leaner & (self.best[part] < 0)
+        self.memory[part] = np.where(unplaced, least, self.memory[part])
+
+    def keep_fastest(self, steps: StepTable, rows: Array, columns: Array) -> None:
+        """Take what pairs that fit improve in time; of equal steps the first plan of the table."""
+        # The last of a row in this order is its shortest step, and of equal ones the first plan.
+        order = np.lexsort((-columns, -steps.step_time, rows))
+        last = order[np.flatnonzero(np.diff(rows[order], append=-1))]
+        row, column, time = rows[last], columns[last], steps.step_time[last]
+        faster = (time < self.step_time[row]) | ((time == self.step_time[row]) & (column < self.best[row]))
+        row, last = row[faster], last[faster]
+        self.best[row], self.step_time[row] = column[faster], time[faster]
+        self.flops[row], self.memory[row] = steps.model_flops[last], steps.memory[last]

@@ -75,8 +75,12 @@ class Report:
         return float(np.median([abs(step.error) for step in self.steps])), float(np.median(alone))
 
 
-def validate_designs(path: Path, *, folder: Path | None = None) -> Report:
+def validate_designs(
+    path: Path, *, folder: Path | None = None, models: Sequence[str] | None = None
+) -> Report:
     """Score the file, and with ``folder`` (of open scaling data) the iso-FLOP corpora and the known models.
+
+    ``models`` are the known models to compare on their hardware; None for all.
 
     Raises:
         DocumentError: the file cannot be used.
@@ -97,7 +101,7 @@ def validate_designs(path: Path, *, folder: Path | None = None) -> Report:
     slices += _regret_slices(choices)
     minima = [m for name, (runs, near) in _corpora(folder) for m in left_out_minima(name, runs, near)]
     slices += _isoflop_slices(minima)
-    compared, not_compared = compare_all() if folder else ([], [])
+    compared, not_compared = compare_all(models) if folder else ([], [])
     return Report(
         slices=tuple(slices), skipped=(*skips, *without_law, *without_step, *few), steps=tuple(steps.values()),
         choices=tuple(choices), minima=tuple(minima), known=tuple(known_models() if folder else ()),

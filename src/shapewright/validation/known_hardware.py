@@ -317,5 +317,6 @@ def _choice(ranking: Ranking, index: int, tokens: float) -> Side:
 def _step_spread(shape: Shape, plan: Plan, workload: Workload, batch: int) -> float:
     """Half width of the 90 % interval of ln step time."""
     figure = step_figure(price_plan(shape, plan, workload, global_batch=batch), workload)
-    assert figure.low is not None and figure.high is not None
+    assert figure.low is not None
+    assert figure.high is not None
     return float(np.log(figure.high / figure.low) / 2.0)
