@@ -3,7 +3,7 @@
 Decisions: full attention with dense layers is priced exhaustively. The other families are bounded by a loss that some
 candidate is known to reach: a shape that would miss it by more than a tie even at its least step time (:mod:`bound`),
 and a plan under which no shape would come near it, are left out and counted, so the choice and its ties are those of
-the exhaustive search (a gap of zero).
+the exhaustive search (a gap of zero). A search that only wants the choice, to guess again from it, bounds every arm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shapewright.plan.power import cluster_power
 from shapewright.plan.table import enumerate_plans
 from shapewright.scaling.law import Law, LossPrediction
 from shapewright.scaling.repetition import largest_checked
-from shapewright.search.bound import Bound, floor_of, slowest_useful
+from shapewright.search.bound import Bound, Floor, floor_of, slowest_useful
 from shapewright.search.budget import Budget, tokens_bought
 from shapewright.search.families import FAMILIES, Family
 from shapewright.search.lattice import Candidates, lattice
@@ -48,6 +48,17 @@ def memory_limit(workload: Workload) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """What an arm lays out, and what its layers cost."""
+
+    window: float
+    """Of the job that it was laid out for."""
+    candidates: Candidates
+    plans: Plan
+    local: LocalCosts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """What one arm is to price."""
 
@@ -71,6 +82,10 @@ class Job:
     """Tokens of the corpus; None where all tokens are fresh."""
     reach: float = SIZE_WINDOW
     """Largest factor around ``centre``."""
+    hasty: bool = False
+    """Only the choice is wanted, not its ties and neighbours."""
+    table: Table | None = None
+    """Its table, where it was laid out before."""
 
     @property
     def sizes(self) -> tuple[float, float]:
@@ -84,55 +99,66 @@ class Job:
     @property
     def exhaustive(self) -> bool:
         """Every shape is priced."""
-        return self.family.name == "dense"
+        return self.family.name == "dense" and not self.hasty
 
     @property
     def window(self) -> float:
         """Factor around ``centre``. A pinned width says what size is wanted; otherwise the law's best size does."""
         if "width" in self.shape:
             return np.inf
-        bounded = not self.exhaustive and np.isfinite(self.bar)
+        bounded = self.family.name != "dense" and np.isfinite(self.bar)
         return min(self.reach, BOUNDED_WINDOW) if bounded else self.reach
 
 
 def price_arm(job: Job) -> Arm:
     """Price every pair of the arm that can matter, and ask the law what each shape learns."""
-    candidates, plans, local = _table(job)
+    table = lay_out(job)
+    candidates = table.candidates
     if job.exhaustive or not candidates.layer.size:
-        return learn(job, candidates, _sweep(job, candidates, plans, local))
-    floor = floor_of(candidates, plans, local, job.workload, global_batch=job.batch)
-    bar = job.bar + tie_width(job.bar, job.law)
+        return learn(job, candidates, _sweep(job, candidates, table))
+    floor = _floor(job, table)
+    bar = job.bar if np.isfinite(job.bar) else _scouted(job, table, floor)
+    bar += 0.0 if job.hasty else tie_width(bar, job.law)
     useful = slowest_useful(
         lambda step: _losses(job, candidates, _tokens(job, candidates, step)).loss, floor.least, bar
     )
     kept = np.flatnonzero(useful > 0)
     bound = Bound(floor=floor.take(kept), most=useful[kept])
-    arm = learn(job, candidates.take(kept), _sweep(job, candidates.take(kept), plans, local, bound))
-    left_out = (candidates.layer.size - kept.size) * len(plans)
+    arm = learn(job, candidates.take(kept), _sweep(job, candidates.take(kept), table, bound))
+    left_out = (candidates.layer.size - kept.size) * len(table.plans)
     rejected = {**arm.sweep.rejected, BOUNDED: arm.sweep.rejected.get(BOUNDED, 0) + left_out}
     return replace(
         arm,
         sweep=replace(
             arm.sweep,
             rejected={rule: count for rule, count in rejected.items() if count},
-            num_pairs=candidates.layer.size * len(plans),
+            num_pairs=candidates.layer.size * len(table.plans),
         ),
     )
 
 
 def scout(job: Job) -> float:
     """A loss that the arm reaches for certain: the best of its most promising shapes."""
-    candidates, plans, local = _table(job)
-    if not candidates.layer.size:
-        return float("inf")
-    floor = floor_of(candidates, plans, local, job.workload, global_batch=job.batch)
+    table = lay_out(job)
+    return _scouted(job, table, _floor(job, table)) if table.candidates.layer.size else float("inf")
+
+
+def _scouted(job: Job, table: Table, floor: Floor) -> float:
+    candidates = table.candidates
     best_case = _losses(job, candidates, _tokens(job, candidates, floor.least)).loss
     rows = np.argsort(best_case, kind="stable")[:SCOUTS]
     few, bound = candidates.take(rows), Bound(floor=floor.take(rows), most=np.full(rows.size, np.inf))
-    return float(np.min(learn(job, few, _sweep(job, few, plans, local, bound)).loss))
+    return float(np.min(learn(job, few, _sweep(job, few, table, bound)).loss))
 
 
-def _table(job: Job) -> tuple[Candidates, Plan, LocalCosts]:
+def _floor(job: Job, table: Table) -> Floor:
+    return floor_of(table.candidates, table.plans, table.local, job.workload, global_batch=job.batch)
+
+
+def lay_out(job: Job) -> Table:
+    """The table of a job."""
+    if job.table is not None and job.table.window == job.window:
+        return job.table
     workload = job.workload
     smallest, largest = job.sizes
     candidates = lattice(
@@ -147,19 +173,18 @@ def _table(job: Job) -> tuple[Candidates, Plan, LocalCosts]:
     plans = enumerate_plans(
         workload.cluster, seq_len=workload.seq_len, experts=job.family.experts, fixed=dict(job.plan)
     )
-    return candidates, plans, price_local(candidates.layers, plans, workload)
+    local = price_local(candidates.layers, plans, workload)
+    return Table(window=job.window, candidates=candidates, plans=plans, local=local)
 
 
-def _sweep(
-    job: Job, candidates: Candidates, plans: Plan, local: LocalCosts, bound: Bound | None = None
-) -> Sweep:
+def _sweep(job: Job, candidates: Candidates, table: Table, bound: Bound | None = None) -> Sweep:
     return sweep_plans(
         candidates,
-        plans,
+        table.plans,
         job.workload,
         global_batch=job.batch,
         memory_limit=memory_limit(job.workload),
-        local=local,
+        local=table.local,
         bound=bound,
     )
 

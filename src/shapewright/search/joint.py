@@ -23,7 +23,7 @@ from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import PRECISIONS, Precision, default_precision, find_precision
 from shapewright.scaling.law import default_law, load_law
 from shapewright.scaling.recipe import batch_tokens, default_recipe_law
-from shapewright.search.arm import SIZE_WINDOW, Job, memory_limit, price_arm, scout
+from shapewright.search.arm import SIZE_WINDOW, Job, lay_out, memory_limit, price_arm, scout
 from shapewright.search.budget import Budget
 from shapewright.search.engine import run_tasks
 from shapewright.search.families import Family, families
@@ -179,29 +179,51 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
                 shape=options.shape, plan=options.plan, unique_tokens=options.unique_tokens,
                 reach=SIZE_WINDOW if near is None else NEAR_WINDOW,
             )  # fmt: skip
-            ranking = _rank_once(job, chosen, formats, options.engine)
+            jobs = _jobs(job, chosen, formats)
+            ranking, jobs = _rank_once(jobs, options.engine, hasty=near is None)
             tokens = float(ranking.tokens[ranking.best])
             centre = float(ranking.active_params[ranking.best])
             if near is not None and not 0.5 < centre / job.centre < 2.0:
                 # The neighbour was no guide: look everywhere.
                 return rank(cluster, budget, options)
     assert ranking is not None
+    if near is None:
+        # Until the guess stood only the choice was wanted; now its ties and neighbours are.
+        ranking, _ = _rank_once(jobs, options.engine, known=float(ranking.loss[ranking.best]))
     return within(ranking, options.serving) if options.serving else ranking
 
 
-def _rank_once(job: Job, kinds: Sequence[Family], formats: Sequence[Precision], engine: str) -> Ranking:
-    jobs = [
+def _jobs(job: Job, kinds: Sequence[Family], formats: Sequence[Precision]) -> list[Job]:
+    """One job for each family in each format."""
+    return [
         replace(job, family=family, workload=replace(job.workload, precision=number_format))
         for family in kinds
         for number_format in formats
     ]
-    plain = [item for item in jobs if item.exhaustive]
+
+
+def _rank_once(
+    jobs: Sequence[Job], engine: str, *, hasty: bool = False, known: float = np.inf
+) -> tuple[Ranking, list[Job]]:
+    """Price the jobs; they come back with their tables.
+
+    Args:
+        jobs: one for each family and format.
+        engine: where they are priced.
+        hasty: only the choice is wanted.
+        known: a loss that one of them is known to reach.
+    """
+    plain, other = (
+        [item for item in jobs if (item.family.name == "dense") is dense] for dense in (True, False)
+    )
+    plain = _with_tables([replace(item, hasty=hasty) for item in plain], engine)
     arms = run_tasks(engine, price_arm, plain)
-    losses = [float(np.min(arm.loss, initial=np.inf)) for arm in arms]
-    bounded = [item for item in jobs if not item.exhaustive]
-    known = min(losses, default=np.inf)
-    bar = min([known, *run_tasks(engine, scout, [replace(item, bar=known) for item in bounded])])
-    arms += run_tasks(engine, price_arm, [replace(item, bar=bar) for item in bounded])
+    scouted = np.isfinite(known)
+    known = min([known, *(float(np.min(arm.loss, initial=np.inf)) for arm in arms)])
+    other = _with_tables([replace(item, hasty=hasty, bar=known) for item in other], engine)
+    bar = known if scouted else min([known, *run_tasks(engine, scout, other)])
+    arms += run_tasks(engine, price_arm, [replace(item, bar=bar) for item in other])
+    job = jobs[0]
     ranking = Ranking(law=job.law, arms=tuple(arms), global_batch=job.batch, unique_tokens=job.unique_tokens)
     if not ranking.num_shapes:
         raise InfeasibleError(
@@ -210,8 +232,17 @@ def _rank_once(job: Job, kinds: Sequence[Family], formats: Sequence[Precision], 
             "free one of them, or fix the width too",
         )
     if not ranking.order.size:
+        if hasty:
+            # The counts of what was refused are those of every pair.
+            return _rank_once(jobs, engine)
         raise _infeasible(ranking)
-    return ranking
+    return ranking, [*plain, *other]
+
+
+def _with_tables(jobs: Sequence[Job], engine: str) -> list[Job]:
+    return [
+        replace(item, table=table) for item, table in zip(jobs, run_tasks(engine, lay_out, jobs), strict=True)
+    ]
 
 
 def _infeasible(ranking: Ranking) -> InfeasibleError:

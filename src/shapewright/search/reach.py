@@ -18,12 +18,10 @@ LEAST = 1e-3
 
 def device_hours(ranking: Ranking, loss: float, *, most: float = 1.0) -> Array:
     """(S,) Device-hours with which each candidate reaches ``loss``; inf where ``most`` times the budget does not."""
-    return np.concatenate(
-        [_hours(ranking.law, arm, loss, ranking.global_batch, most) for arm in ranking.arms]
-    )
+    return np.concatenate([_hours(ranking, arm, loss, most) for arm in ranking.arms])
 
 
-def _hours(law: Law, arm: Arm, loss: float, batch: int, most: float) -> Array:
+def _hours(ranking: Ranking, arm: Arm, loss: float, most: float) -> Array:
     low, high = np.full(arm.loss.size, LEAST), np.full(arm.loss.size, most)
     for _ in range(HALVINGS):
         middle = np.sqrt(low * high)
@@ -41,6 +39,7 @@ def losses_at(ranking: Ranking, arm: Arm, tokens: Array) -> Array:
     told = learned_loss(
         ranking.law, params=c.params, active_params=c.active_params, embedding_params=c.embedding_params,
         tokens=np.maximum(tokens, 1.0), width=c.column(c.layers.hidden_size), depth=c.depth,
-        shares=mixer_shares(c.layers), number_format=arm.workload.precision.matmul_format, unique_tokens=ranking.unique_tokens,
+        shares=mixer_shares(c.layers), number_format=arm.workload.precision.matmul_format,
+        unique_tokens=ranking.unique_tokens,
     )  # fmt: skip
     return np.asarray(told.loss)

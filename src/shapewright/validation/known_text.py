@@ -59,15 +59,15 @@ def _table(title: str, found: Sequence[Comparison], gains: Sequence[Gain | None]
         f"Ours {title}: saves {np.median([gain.saved for gain in known]):.0%} of the time (median); "
         f"for {sure} of {len(gains)} surely"
     )
-    yield f"{'model':<16} {'hardware':<16} {'theirs':>9} {'ours':>9} {'loss':>6} {'saved':>6}  {'90 %':>11}"
+    yield f"{'model':<16} {'hardware':<16} {'theirs':>9} {'ours':>9} {'loss':>6} {'saved':>5}  {'90 %':>11}"
     for c, gain in list(zip(found, gains, strict=True))[:: max(len(found) // SHOWN, 1)]:
-        start = f"{c.model[:16]:<16} {_hardware(c):<16} {c.theirs.shape:>9} "
+        start = f"{c.model[:16]:<16} {_hardware(c)[:16]:<16} {c.theirs.shape:>9} "
         if gain is None:
             yield start + "none reaches their loss"
             continue
         yield (
-            f"{start}{gain.choice.shape:>9} {gain.loss_change:>+6.1%} {gain.saved:>6.0%}  "
-            f"{_percent(gain.saved_low):>5} to {_percent(gain.saved_high):<4}"
+            f"{start}{gain.choice.shape:>9} {gain.loss_change:>+6.1%} {gain.saved:>5.0%}  "
+            f"{_percent(gain.saved_low):>5} to {_percent(gain.saved_high)}"
         )
 
 
