@@ -12,6 +12,7 @@ from shapewright.cli.answer import Report, Svg, deliver
 from shapewright.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from shapewright.outlook.gain_on import OnHardware
     from shapewright.scaling.gain import Gain
     from shapewright.scaling.gain_runs import Runs
     from shapewright.scaling.gain_verdict import Tuning
@@ -37,6 +38,11 @@ def command(
     floor_max: Annotated[
         float | None, typer.Option(help="Upper bound of the shared floor of the loss.")
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option("--on", help="Tell the gain in seconds and joules of this hardware, e.g. h100_sxm."),
+    ] = None,
+    settings: o.Settings = None,
     report: Report = None,
     svg: Svg = None,
     force: o.Force = False,
@@ -47,7 +53,9 @@ def command(
     The verdict is a slope, not a point: null, constant, growing, shrinking,
     crossing, or inconclusive. Several new arms share the chance of error.
 
-    Example: shapewright gain lstm transformer --runs ladder
+    On other hardware than the ladder's: --on prices both arms there.
+
+    Example: shapewright gain lstm transformer --runs ladder --on h100_sxm
     """
     if len(arms) < 2:
         raise UsageError(
@@ -66,10 +74,34 @@ def command(
     how: Tuning = cast("Tuning", tuning or found.tuning)
     gains = gains_of(found, arms, how, floor_max)
     asked = f"shapewright gain {' '.join(arms)} --runs {runs}"
+    priced = None
+    if on:
+        priced = {n: _priced(found, g["flops"], n, arms[-1], on, settings) for n, g in gains.items()}
     deliver(
-        document(found, arms[-1], how, gains), lambda: gain_view(found, arms[-1], how, gains, asked),
+        {**document(found, arms[-1], how, gains), "hardware": on, "on_hardware": _plain(priced)},
+        lambda: gain_view(found, arms[-1], how, gains, asked, hardware=on or "", priced=priced),
         json=json, report=report, svg=svg, force=force,
     )  # fmt: skip
+
+
+def _priced(
+    found: Runs, gain: Gain, new: str, base: str, on: str, settings: list[str] | None
+) -> tuple[OnHardware, ...]:
+    """The gain of one arm on other hardware."""
+    from shapewright.lab.arms import priced_sizes
+    from shapewright.lab.rungs import SEQ_LEN, TUNE_RATIO
+    from shapewright.outlook.gain_on import gain_on
+
+    lengths = [row.length for row in found.rows if row.arm == new and row.length is not None]
+    costs = (float(gain.cost[0]), float(gain.cost[-1]))
+    sizes = priced_sizes(new, base, costs, max(lengths, default=float(TUNE_RATIO)))
+    return gain_on(gain, sizes, on, seq_len=SEQ_LEN, settings=tuple(settings or ()))
+
+
+def _plain(priced: dict[str, tuple[OnHardware, ...]] | None) -> Any:
+    from dataclasses import asdict
+
+    return priced and {name: [asdict(each) for each in sizes] for name, sizes in priced.items()}
 
 
 def gains_of(

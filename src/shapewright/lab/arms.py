@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from shapewright.architecture.graph import build_graph
 from shapewright.architecture.shape import (
     LSTM,
     MLSTM,
@@ -22,8 +23,9 @@ from shapewright.architecture.shape import (
     Norm,
     Shape,
 )
-from shapewright.errors import UnknownNameError
-from shapewright.lab.rungs import Layout, ladder_shape
+from shapewright.errors import NotCoveredError, UnknownNameError
+from shapewright.lab.rungs import SEQ_LEN, Layout, ladder_shape, size_of
+from shapewright.outlook.gain_on import Sized
 
 BASE = "transformer"
 
@@ -53,8 +55,6 @@ def _layernorm(layout: Layout) -> Shape:
 
 
 def _learned_positions(layout: Layout) -> Shape:
-    from shapewright.lab.rungs import SEQ_LEN
-
     return replace(_attention(rotary_fraction=0.0)(layout), learned_positions=SEQ_LEN)
 
 
@@ -104,6 +104,48 @@ ARMS: dict[str, tuple[str, Callable[[Layout], Shape]]] = {
     ),
 }
 """Name to what it is and how it is built."""
+
+
+GROWN: tuple[Layout, ...] = ((256, 9, 64), (512, 12, 64), (1024, 16, 64), (2048, 24, 128))
+"""The layouts of the rungs, grown to a billion parameters: what other hardware is asked about."""
+
+
+def priced_sizes(new: str, base: str, costs: tuple[float, float], longest: float) -> tuple[Sized, ...]:
+    """Both arms at the lowest and the highest rung inside ``costs`` [FLOP] of the new one, and at the grown layouts.
+
+    Args:
+        new: the arm with the idea.
+        base: the other.
+        costs: training compute that the ladder covers [FLOP].
+        longest: tokens per parameter of the base.
+
+    Raises:
+        NotCoveredError: an arm is none of :data:`ARMS`, so nobody knows its shape.
+    """
+    from shapewright.lab.comparison import LAYOUTS
+
+    for name in (new, base):
+        if name not in ARMS:
+            raise NotCoveredError(
+                f"what the arm {name!r} is made of is not known", f"--on prices the arms of ladders: {', '.join(ARMS)}",
+                "leave --on out, or compare shapes: shapewright compare --help",
+            )  # fmt: skip
+
+    def cost(layout: Layout) -> float:
+        flops = 3.0 * float(build_graph(arm_shape(new, layout), batch=1, seq_len=SEQ_LEN).flops()) / SEQ_LEN
+        return flops * longest * size_of(layout)
+
+    inside = [
+        layout
+        for layout in LAYOUTS
+        if costs[0] <= cost(layout) * (1 + 1e-6) and cost(layout) <= costs[1] * (1 + 1e-6)
+    ]
+    chosen = dict.fromkeys((*inside[:1], *inside[-1:], *GROWN))
+    return tuple(
+        Sized(name=f"{layout[0]}x{layout[1]}", new=arm_shape(new, layout), base=arm_shape(base, layout),
+              tokens=longest * size_of(layout))
+        for layout in chosen
+    )  # fmt: skip
 
 
 def arm_shape(name: str, layout: Layout) -> Shape:

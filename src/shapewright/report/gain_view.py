@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from shapewright.evidence import Figure
+from shapewright.outlook.gain_on import OnHardware
 from shapewright.report.gains import gain_chart, runs_chart
 from shapewright.report.view import Chart, Grid, View
 from shapewright.scaling.gain import FALSE_RATE, Gain
 from shapewright.scaling.gain_runs import Runs
-from shapewright.units import format_quantity
+from shapewright.units import format_count, format_quantity
 
 MEANING = {
     "null": "no gain", "constant gain": "a constant factor", "constant loss": "a constant factor below 1",
@@ -25,7 +27,20 @@ Gains = Mapping[str, Mapping[str, Gain]]
 """Arm, then unit of cost."""
 
 
-def gain_view(found: Runs, base: str, tuning: str, gains: Gains, command: str) -> View:
+Priced = Mapping[str, tuple[OnHardware, ...]]
+"""Arm, then sizes."""
+
+
+def gain_view(
+    found: Runs,
+    base: str,
+    tuning: str,
+    gains: Gains,
+    command: str,
+    *,
+    hardware: str = "",
+    priced: Priced | None = None,
+) -> View:
     """Sections in the order of every verb, and the charts.
 
     Args:
@@ -34,17 +49,22 @@ def gain_view(found: Runs, base: str, tuning: str, gains: Gains, command: str) -
         tuning: how the learning rates were chosen.
         gains: by arm and unit of cost.
         command: what asks for this answer again.
+        hardware: that the gain is told on; empty for none.
+        priced: the gain there, by arm.
     """
+    elsewhere = [
+        part for name, sizes in (priced or {}).items() for part in _elsewhere(name, base, hardware, sizes)
+    ]
     return View(
         title=f"{', '.join(gains)} over {base}",
         sections=(
             ("Request", (f"{', '.join(gains)} over {base}, runs of {Path(found.source).parent.name or '.'}/"
                          f"{Path(found.source).name}",)),
             ("Assumed", tuple(_assumed(found, tuning, gains))),
-            ("Answer", tuple(answer_lines(base, gains))),
+            ("Answer", (*answer_lines(base, gains), *elsewhere)),
             ("Why", tuple(why_lines(gains))),
-            ("Trust", tuple(trust_lines(found, gains))),
-            ("Next", (f"{command} --report gain.html", f"{command} --on h100_sxm")),
+            ("Trust", (*trust_lines(found, gains), *(_priced_trust(hardware) if priced else ()))),
+            ("Next", (f"{command} --report gain.html", *(() if priced else (f"{command} --on h100_sxm",)))),
         ),
         charts=gain_charts(found, base, gains),
     )  # fmt: skip
@@ -93,6 +113,50 @@ def _table(name: str, base: str, unit: str, gain: Gain) -> Grid:
         rows=tuple((format_quantity(float(cost), UNITS[unit]), f"{value:.2f}x", f"{low:.2f} to {high:.2f}", note)
                    for cost, value, low, high, note in rows),
     )  # fmt: skip
+
+
+def _elsewhere(name: str, base: str, hardware: str, sizes: tuple[OnHardware, ...]) -> Iterable[str | Grid]:
+    """The gain on other hardware, and the hardware's half of it."""
+    yield Grid(
+        caption=f"{name} over {base} on {hardware}, times the cost of {base} for the same loss",
+        headers=("size", "in FLOP", "in seconds", "in joules", ""),
+        rows=tuple((s.size, _times(s.gain_flops), _times(s.gain_seconds), _times(s.gain_joules),
+                    "" if s.range == "inside the runs" else s.range) for s in sizes),
+    )  # fmt: skip
+    yield Grid(
+        caption=f"The hardware's half: what {hardware} makes of {name} beside {base}",
+        headers=("size", "parameters", f"MFU of {name}", f"of {base}", "FLOP/s", "FLOP/J"),
+        numbers=("parameters", f"MFU of {name}", f"of {base}"),
+        rows=tuple((s.size, format_count(s.params), f"{s.mfu_new:.1%}", f"{s.mfu_base:.1%}", _times(s.speed),
+                    _times(s.thrift)) for s in sizes),
+    )  # fmt: skip
+    yield _sentence(name, base, hardware, sizes)
+
+
+def _times(figure: Figure | None) -> str:
+    return "-" if figure is None else f"{figure.value:.2f} ({figure.low:.2f}-{figure.high:.2f})"
+
+
+def _sentence(name: str, base: str, hardware: str, sizes: tuple[OnHardware, ...]) -> str:
+    """What the largest size with a known gain says, in words."""
+    known = [s for s in sizes if s.gain_seconds is not None]
+    if not known:
+        return f"on {hardware} no gain is told: the ladder covers none of these sizes"
+    last = known[-1]
+    found = last.gain_seconds
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    word = "saves time" if found.low > 1 else "costs time" if found.high < 1 else "may save or cost time"
+    return f"at {last.size} {name} {word} on {hardware} against {base} ({last.range})"
+
+
+def _priced_trust(hardware: str) -> tuple[str, ...]:
+    return (
+        f"steps on {hardware} are predicted, not run: kernels as `validate kernels` scores them, recurrent steps "
+        "assumed inside known bounds; errors of the two arms are taken as independent",
+        "both arms are priced at one size on one device; wires between devices are not counted",
+    )
 
 
 def why_lines(gains: Gains) -> Iterable[str]:

@@ -141,3 +141,18 @@ def test_joules_say_where_they_come_from(runs, monkeypatch, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "joules are measured (RAPL)" in text
     assert "double: times the joules that base needs for the same loss" in text
+
+
+def test_on_other_hardware(runs, monkeypatch, capsys):
+    text = (runs / "runs.csv").read_text().replace("base,", "transformer,").replace("double,", "lstm,")
+    (runs / "runs.csv").write_text(text)
+    assert run(monkeypatch, "lstm", "transformer", "--on", "h100_sxm") == 0
+    shown = capsys.readouterr().out
+    assert "lstm over transformer on h100_sxm" in shown
+    assert "on h100_sxm against transformer (inside the runs)" in " ".join(shown.split())
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert run(monkeypatch, "lstm", "transformer", "--on", "h100_sxm", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["on_hardware"]["lstm"]
+    assert told[0]["gain_seconds"]["low"] < told[0]["gain_seconds"]["value"]
+    assert run(monkeypatch, "steep", "transformer", "--on", "h100_sxm") == 4
+    assert "steep" in capsys.readouterr().err
