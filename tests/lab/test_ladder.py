@@ -280,7 +280,9 @@ def test_the_comparison_that_fits_the_minutes():
     assert choose_comparison(60_000.0, arms, 1, pace, 2)[1] == 1
     with pytest.raises(TooShortError, match="2 arms at 4 sizes"):
         choose_comparison(6.0, arms, 3, pace, 2)
-    assert LAYOUTS[2:] == RUNGS
+    sizes = np.array([size_of(layout) for layout in LAYOUTS])
+    assert ((sizes[1:] / sizes[:-1] > 1.4) & (sizes[1:] / sizes[:-1] < 2.3)).all()
+    assert len({layout[0] for layout in LAYOUTS}) == len(LAYOUTS), "a width names its rung"
     spans = [span_of(arm_jobs(arms, *choice, None), pace, 2)[0] for choice in CHOICES]
     assert spans == sorted(spans), "the choice stops at the first that does not fit"
 
@@ -303,3 +305,18 @@ def test_ray_runs_the_same_jobs(folder, text):
     run_jobs([TINY], replace(PLAN, data=text), folder, workers=1, tell=lines.append, engine="ray")
     assert lines == ["finished rung_8x1"]
     assert len(finished(folder)) == 2
+
+
+def test_five_rungs_span_the_range_that_a_verdict_needs():
+    from shapewright.architecture.graph import build_graph
+    from shapewright.lab.arms import ARMS, arm_shape
+    from shapewright.lab.comparison import LAYOUTS
+    from shapewright.scaling.gain_verdict import MIN_RANGE, MIN_RUNGS
+
+    def cost(arm, layout):
+        return float(build_graph(arm_shape(arm, layout), batch=1, seq_len=256).flops()) * size_of(layout)
+
+    ends = (LAYOUTS[0], LAYOUTS[MIN_RUNGS - 1])
+    for arm in ARMS:
+        low, high = ([cost(a, layout) for a in (arm, "transformer")] for layout in ends)
+        assert min(high) / max(low) > MIN_RANGE, arm

@@ -15,10 +15,8 @@ from collections.abc import Mapping, Sequence
 from shapewright.lab.rungs import (
     BATCH,
     BRANCH_FACTOR,
-    RUNGS,
     SEQ_LEN,
     SHORTEST,
-    SWEEP,
     TUNE_RATIO,
     Job,
     Layout,
@@ -32,19 +30,22 @@ from shapewright.lab.rungs import (
     span_of,
 )
 
-LAYOUTS: tuple[Layout, ...] = ((16, 2, 8), (20, 2, 10), *RUNGS)
-"""Sizes from 10 thousand parameters, at most a factor of 2.2 apart."""
+LAYOUTS: tuple[Layout, ...] = (
+    (16, 2, 8), (20, 2, 10), (24, 3, 8), (32, 3, 16), (40, 4, 20), (56, 4, 28), (64, 5, 32), (96, 4, 32), (128, 5, 64),
+    (160, 6, 32), (192, 9, 64), (256, 9, 64),
+)  # fmt: skip
+"""Sizes 1.5 to 2.2 times apart, 10 thousand to 7 million parameters: five span the range that a verdict needs."""
 RATES: dict[Layout, tuple[float, ...]] = {
-    LAYOUTS[0]: (0.006, 0.012, 0.024), LAYOUTS[2]: SWEEP[0], LAYOUTS[4]: SWEEP[2],
+    LAYOUTS[0]: (0.006, 0.012, 0.024), LAYOUTS[2]: (0.004, 0.008, 0.016), LAYOUTS[4]: (0.002, 0.004, 0.008),
 }  # fmt: skip
 """Where each arm's rate is swept, and what is tried first."""
-MANY_RUNGS = 7
+MANY_RUNGS = 8
 """From so many sizes on, the middle one of three is swept too: it costs little beside the largest."""
 LEAST_STEPS = 150
 """A branch of fewer steps says more about the warm-up than about the model, and is left out."""
 CHOICES = (
-    (4, 1, 20), (5, 1, 20), (5, 2, 20), (5, 3, 20), (6, 2, 20), (6, 3, 20), (6, 3, 40), (7, 2, 20), (7, 3, 20),
-    (7, 3, 40), (8, 2, 20), (8, 3, 20), (8, 3, 40), (9, 2, 20), (9, 3, 40), (10, 3, 20), (10, 3, 40), (11, 3, 40),
+    (4, 1, 20), (5, 1, 20), (5, 2, 20), (5, 3, 20), (6, 1, 20), (6, 2, 20), (6, 3, 20), (7, 2, 20), (7, 3, 20), (8, 2, 20),
+    (8, 3, 20), (8, 3, 40), (9, 3, 20), (9, 3, 40), (10, 3, 40), (11, 3, 20), (11, 3, 40), (12, 3, 40),
 )  # fmt: skip
 """Rungs, seeds of the lower ones, and tokens per parameter (of the base) of the longest branch, as the time grows."""
 

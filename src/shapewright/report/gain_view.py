@@ -27,6 +27,7 @@ Gains = Mapping[str, Mapping[str, Gain]]
 """Arm, then unit of cost."""
 
 
+RANGES = {"inside the runs": "inside", "extrapolated": "beyond", "not known": "-"}
 Priced = Mapping[str, tuple[OnHardware, ...]]
 """Arm, then sizes."""
 
@@ -118,17 +119,17 @@ def _table(name: str, base: str, unit: str, gain: Gain) -> Grid:
 def _elsewhere(name: str, base: str, hardware: str, sizes: tuple[OnHardware, ...]) -> Iterable[str | Grid]:
     """The gain on other hardware, and the hardware's half of it."""
     yield Grid(
-        caption=f"{name} over {base} on {hardware}, times the cost of {base} for the same loss",
-        headers=("size", "in FLOP", "in seconds", "in joules", ""),
-        rows=tuple((s.size, _times(s.gain_flops), _times(s.gain_seconds), _times(s.gain_joules),
-                    "" if s.range == "inside the runs" else s.range) for s in sizes),
+        caption=f"{name} on {hardware}: times the cost of {base} for the same loss",
+        headers=("size", "in FLOP", "in seconds", "in joules", "range"),
+        rows=tuple((s.size, _times(s.gain_flops), _times(s.gain_seconds), _times(s.gain_joules), RANGES[s.range])
+                   for s in sizes),
     )  # fmt: skip
     yield Grid(
-        caption=f"The hardware's half: what {hardware} makes of {name} beside {base}",
-        headers=("size", "parameters", f"MFU of {name}", f"of {base}", "FLOP/s", "FLOP/J"),
-        numbers=("parameters", f"MFU of {name}", f"of {base}"),
-        rows=tuple((s.size, format_count(s.params), f"{s.mfu_new:.1%}", f"{s.mfu_base:.1%}", _times(s.speed),
-                    _times(s.thrift)) for s in sizes),
+        caption=f"The hardware's half: {name} beside {base} at one size on {hardware}",
+        headers=("size", "params", "MFU of both", "FLOP/s", "FLOP/J"),
+        numbers=("params",),
+        rows=tuple((s.size, format_count(s.params), f"{s.mfu_new:.1%}, {s.mfu_base:.1%}", _times(s.speed), _times(s.thrift))
+                   for s in sizes),
     )  # fmt: skip
     yield _sentence(name, base, hardware, sizes)
 

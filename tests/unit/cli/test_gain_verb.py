@@ -148,7 +148,7 @@ def test_on_other_hardware(runs, monkeypatch, capsys):
     (runs / "runs.csv").write_text(text)
     assert run(monkeypatch, "lstm", "transformer", "--on", "h100_sxm") == 0
     shown = capsys.readouterr().out
-    assert "lstm over transformer on h100_sxm" in shown
+    assert "lstm on h100_sxm: times the cost of transformer" in shown
     assert "on h100_sxm against transformer (inside the runs)" in " ".join(shown.split())
     assert max(len(line) for line in shown.splitlines()) <= 80
     assert run(monkeypatch, "lstm", "transformer", "--on", "h100_sxm", "--json") == 0
