@@ -42,3 +42,12 @@ class Figure:
         if self.low is not None and self.high is not None:
             text += f" ({format_quantity(self.low, self.unit)} to {format_quantity(self.high, self.unit)})"
         return text
+
+
+MOVED = "; moved by "
+"""Joins a source to the runs of one's own that moved what was fitted on it."""
+
+
+def moved_by(source: str) -> str:
+    """The runs of one's own that moved a fitted thing, as its source says; empty where none did."""
+    return source.partition(MOVED)[2]

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 import shapewright as sw  # noqa: E402
 from shapewright.errors import MeasurementError, NotCoveredError, UsageError  # noqa: E402
 from shapewright.lab import team as module  # noqa: E402
+from shapewright.lab.learn import read_run  # noqa: E402
 from shapewright.lab.nets import Net, initialise  # noqa: E402
 from shapewright.lab.state import load_checkpoint  # noqa: E402
 from shapewright.lab.team import Layout, choose_layout, started, team_of  # noqa: E402
@@ -126,6 +127,8 @@ def test_the_command_line_speaks_once_and_refuses_what_does_not_divide(folder):
     assert (run["code"], run1["code"], run1["out"]) == (0, 0, "")
     document = json.loads(run["out"])
     assert (document["steps"], document["processes"]) == (10, 2)
+    ran = read_run(folder / "command" / "one")
+    assert (ran.result["processes"], ran.design.shape.name) == (2, "16x1")
     assert (again["code"], again1["code"]) == (2, 2)
     assert "holds a run already" in again["error"]
     assert (odd["code"], odd1["code"], odd1["out"]) == (2, 2, "")

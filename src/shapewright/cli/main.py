@@ -18,6 +18,7 @@ from shapewright.cli import (
     explain,
     export,
     fit,
+    fit_run,
     gain,
     hardware,
     history,
@@ -70,6 +71,7 @@ app.command("studio")(studio.command)
 app.command("train")(train.command)
 app.command("whatif")(whatif.command)
 app.command("tune")(tune.command)
+fit.app.command("run")(fit_run.command)
 app.add_typer(fit.app, name="fit")
 app.add_typer(ladder.app, name="ladder")
 app.add_typer(validate.app, name="validate")

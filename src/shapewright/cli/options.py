@@ -48,7 +48,10 @@ PrecisionName = Annotated[
     ),
 ]
 LawName = Annotated[
-    str | None, typer.Option("--law", help="Loss law (default: the shape-aware one).", rich_help_panel=RUN)
+    str | None,
+    typer.Option(
+        "--law", help="Loss law, or a law's file (default: the shape-aware one).", rich_help_panel=RUN
+    ),
 ]
 
 FrameworkName = Annotated[

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -121,6 +122,7 @@ def _train(
     from shapewright.lab.corpus import read_corpus
     from shapewright.lab.export import config_of, write_checkpoint
     from shapewright.lab.loggers import both, logger
+    from shapewright.lab.state import write_atomic
     from shapewright.lab.team import choose_layout, started, team_of
     from shapewright.lab.train import train
     from shapewright.lab.training import default_device
@@ -153,17 +155,43 @@ def _train(
             _live(training, peak, talker) as watch,
             logger(log_to if team.first else None, folder, found.shape.name) as also,
         ):
-            outcome = train(training, corpus, folder, resume=resume, team=team, watch=both(watch, also))
+            about = {
+                "precision": training.setup.precision, "micro_batch": training.setup.micro_batch, "corpus": corpus.name,
+                "corpus_digest": corpus.digest, "vocab_size": corpus.vocab_size, "processes": layout.processes,
+                "device": "cpu" if team.device == "cpu" else "cuda", "threads": chosen_threads, "tuned": choice is not None,
+                "learning_rate": training.schedule.peak, "finished": date.today().isoformat(),
+            }  # fmt: skip
+            outcome = train(
+                training, corpus, folder, resume=resume, team=team, watch=both(watch, also), about=about
+            )
         if not team.first:
             return
+    write_atomic(folder / "design.json", found.to_json().encode())
     if checkpoint is not None:
         write_checkpoint(training.setup.shape, folder, checkpoint)
         talker.print(f"wrote {checkpoint}", markup=False)
     if json:
-        print_json({**asdict(outcome), "precision": training.setup.precision, "processes": layout.processes,
-                    "corpus": corpus.name, "corpus_digest": corpus.digest, "folder": str(folder)})  # fmt: skip
+        print_json({**asdict(outcome), **about, "folder": str(folder)})
     else:
         _show(found, training, outcome, corpus)
+        out().print(f"next: {_next(found, training, folder, corpus)}", markup=False, soft_wrap=True)
+
+
+def _next(design: Design, training: Training, folder: Path, corpus: Corpus) -> str:
+    """The command that lets this machine and a local law learn from the run."""
+    from shapewright.hardware.catalog import parse_cluster
+    from shapewright.lab.corpus import VOCAB_SIZE
+
+    on = ""
+    with suppress(ShapewrightError):
+        path = parse_cluster(design.request.hardware).accelerator.path
+        on = (
+            f" --on {os.path.relpath(path)}"
+            if path is not None and training.predicted_step is not None
+            else ""
+        )
+    law = " --law local.toml" if corpus.vocab_size == VOCAB_SIZE and corpus.train.ndim == 1 else ""
+    return f"shapewright fit run {folder}{on}{law}" if on or law else "shapewright explain design.json"
 
 
 def _check(

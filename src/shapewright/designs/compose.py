@@ -43,7 +43,7 @@ from shapewright.designs.figures import (
 from shapewright.designs.pacing import pace_of
 from shapewright.designs.repeated import data_assumption, repetition, repetition_warnings
 from shapewright.errors import UsageError
-from shapewright.evidence import Figure
+from shapewright.evidence import Figure, moved_by
 from shapewright.hardware.checks import check_mfu
 from shapewright.plan.memory import FRAGMENTATION
 from shapewright.plan.pairs import Workload
@@ -319,7 +319,8 @@ def _assumptions(workload: Workload, law: Law | None, framework_bytes: float) ->
         rows.append(
             Assumption(
                 name="loss law",
-                text=f"{law.name}, {law.unit}, on {law.dataset}",
+                text=f"{law.name}, {law.unit}, on {law.dataset}"
+                + (f"; moved by {runs}" if (runs := moved_by(law.source)) else ""),
                 kind="fitted",
                 source=law.source,
             )

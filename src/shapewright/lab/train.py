@@ -15,7 +15,7 @@ import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -84,6 +84,7 @@ def train(
     resume: bool = False,
     team: Team = ALONE,
     watch: Watch = lambda record: None,
+    about: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Train, with log and checkpoints in ``folder``.
 
@@ -94,6 +95,7 @@ def train(
         resume: whether to go on with the run in ``folder``.
         team: the processes that train together, and their device.
         watch: called with each record, in the first process.
+        about: what else the result says of the run.
 
     Raises:
         UsageError: the folder holds another run, or one that was not to be resumed; the processes read different texts.
@@ -110,7 +112,7 @@ def train(
                     "go on with the same command and --resume",
                 )  # fmt: skip
             run.step()
-        return run.finish()
+        return run.finish(about or {})
 
 
 class _Run:
@@ -181,7 +183,7 @@ class _Run:
         self.team.from_first(lambda: save_checkpoint(self.checkpoint, contents))
         self.saved = time.monotonic()
 
-    def finish(self) -> Outcome:
+    def finish(self, about: Mapping[str, Any]) -> Outcome:
         """Judge the finished model and write the result."""
         seconds = self.elapsed
         self.save()
@@ -195,7 +197,8 @@ class _Run:
             predicted_step_time_s=t.predicted_step.value if t.predicted_step else None,
             predicted_loss=t.predicted_loss.value if t.predicted_loss else None,
         )  # fmt: skip
-        text = json.dumps(asdict(outcome), indent=2) + "\n"
+        told = {**asdict(outcome), "identity": self.identity, **about}
+        text = json.dumps(told, indent=2) + "\n"
         self.team.from_first(lambda: write_atomic(self.folder / "result.json", text.encode()))
         return outcome
 

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from shapewright.errors import NotCoveredError, UnknownNameError
-from shapewright.evidence import Kind
+from shapewright.evidence import Kind, moved_by
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.catalog import load_calibration
 from shapewright.plan.precision import FULL_WIDTH
@@ -136,8 +136,10 @@ def measured_steps(accelerator: Accelerator) -> Framework:
     except NotCoveredError:
         return KERNELS_ALONE
     factors: dict[str, Any] = dict(fit.coefficients)
+    runs = moved_by(fit.source)
+    label = f"{fit.num_rows} whole steps measured on this machine" + (f", moved by {runs}" if runs else "")
     return Framework(
-        name="this machine", label=f"{fit.num_rows} whole steps measured on this machine", kind=fit.kind, source=fit.source,
+        name="this machine", label=label, kind=fit.kind, source=fit.source,
         spread=max(math.log(fit.high), -math.log(fit.low)), hardware=(accelerator.name,), num_rows=fit.num_rows,
         num_held_out=fit.num_held_out, median_error=fit.median_error, p90_error=fit.p90_error, **factors,
     )  # fmt: skip

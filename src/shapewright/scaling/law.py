@@ -279,17 +279,24 @@ def law_names() -> tuple[str, ...]:
     )
 
 
-@cache
 def load_law(name: str) -> Law:
-    """The shipped law called ``name``.
+    """The shipped law called ``name``, or the law in the file of that path, which is then its name.
 
     Raises:
         UnknownNameError: no law has that name.
+        DocumentError: the file cannot be read, or is no law.
     """
+    from shapewright.scaling.lawfile import load_law_file
+
+    return load_law_file(name) if name.endswith(".toml") else _shipped(name)
+
+
+@cache
+def _shipped(name: str) -> Law:
     from shapewright.scaling.lawfile import read_law
 
     if name not in law_names():
-        raise UnknownNameError("law", name, law_names())
+        raise UnknownNameError("law", name, law_names(), "or name a law's file: my_law.toml")
     text = (resources.files("shapewright") / "data" / "laws" / f"{name}.toml").read_text(encoding="utf-8")
     return read_law(text, where=f"{name}.toml")
 
@@ -306,6 +313,8 @@ Transformers of Gundlach et al., which neither law was fitted on; this law by 1.
 BYTES_LAW = "stdlib_bytes"
 """The project's own ladder of byte models: what a laptop trains in minutes. Its losses are of source code, in nat per
 byte, so it serves models of bytes only."""
+BYTES = "nat/byte"
+"""Unit of laws of bytes."""
 BYTES_VOCAB = 256
 BYTES_FLOPS = 1e16
 """Budgets below this take ``BYTES_LAW`` where the vocabulary is bytes [FLOP] (assumed: three decades above its runs,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from shapewright.errors import DocumentError
@@ -76,6 +77,22 @@ def write_law(law: Law) -> str:
         lines += ["", "[[checks]]", f"name = {_text(check.name)}", f"value = {number(check.value)!r}"]
         lines += [f"unit = {_text(check.unit)}", f"how = {_text(check.how)}"]
     return "\n".join(lines) + "\n"
+
+
+def load_law_file(path: str) -> Law:
+    """The law in a file, named by its path: what predicts with it says where it is.
+
+    Raises:
+        DocumentError: the file cannot be read, or is no law.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(
+            f"--law (={path!r}) cannot be read", str(error),
+            "write one: shapewright fit run RUN --law FILE, or shapewright fit law runs.csv --out FILE",
+        ) from error  # fmt: skip
+    return replace(read_law(text, where=path), name=path)
 
 
 def read_law(text: str, *, where: str) -> Law:

@@ -34,7 +34,7 @@ from shapewright.scaling.hyperparameters import (
     steplaw_batch_tokens,
     steplaw_learning_rate,
 )
-from shapewright.scaling.law import BYTES_LAW, Law
+from shapewright.scaling.law import BYTES, Law
 from shapewright.scaling.transfer import Transfer, completep
 
 Schedule = Literal["cosine", "wsd"]
@@ -87,7 +87,7 @@ class Recipe:
 
 def default_recipe_law(law: Law | None) -> tuple[Literal["steplaw", "ladder"], Schedule]:
     """Law of batch and learning rate, and schedule, that belong to a loss law: those of its own runs for bytes."""
-    return ("ladder", "wsd") if law is not None and law.name == BYTES_LAW else ("steplaw", "cosine")
+    return ("ladder", "wsd") if law is not None and law.unit == BYTES else ("steplaw", "cosine")
 
 
 def batch_tokens(*, tokens: Values, law: Literal["steplaw", "ladder"] = "steplaw") -> Array:
