@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from shapewright.architecture.blocks.layer import block_operators
 from shapewright.architecture.blocks.pointwise import norm_operator
 from shapewright.architecture.operator import GroupedMatmul, Matmul, Operator, Pointwise, Size
@@ -148,3 +150,24 @@ def num_active_params(shape: Shape) -> Size:
                 if isinstance(op, GroupedMatmul) and op.over == "experts":
                     total = total - block.count * idle * (op.n * op.k + op.bias)
     return total
+
+
+def mlp_to_attention(shape: Shape) -> Size:
+    """Parameters of the channel mixers' products over those of the token mixers', all layers together.
+
+    A mixture counts what one token passes through. Bian et al. 2025 (arXiv 2510.18245, section 3.1) call it
+    r_mlp/attn; it is 4.8 in Llama 3.2 1B.
+    """
+    channel: Size = 0
+    mixer: Size = 0
+    graph = build_graph(shape, batch=1, seq_len=1)
+    for block, ops in zip(shape.blocks, graph.blocks, strict=True):
+        for op in ops:
+            if not isinstance(op, (Matmul, GroupedMatmul)):
+                continue
+            seen = op.topk / op.experts if isinstance(op, GroupedMatmul) else 1.0
+            if op.name.startswith("ffn."):
+                channel = channel + block.count * op.params * seen
+            else:
+                mixer = mixer + block.count * op.params * seen
+    return channel / np.maximum(mixer, 1)

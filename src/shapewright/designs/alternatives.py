@@ -6,7 +6,7 @@ import numpy as np
 
 from shapewright.cost.device import peak_of
 from shapewright.designs.document import Candidate, LossPoint, Reason, Rejected
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.learning import learned_loss
 from shapewright.search.ranking import Arm, Ranking
 from shapewright.units import format_count
 
@@ -143,22 +143,16 @@ def _alternative(arm: Arm, best: int, other: int, name: str, old: int, new: int)
 def loss_curve(ranking: Ranking) -> tuple[LossPoint, ...]:
     """The lowest loss of any candidate of the choice's family at other budgets, at the plans and batch of this one."""
     arm, law = ranking.arm_of(ranking.best), ranking.law
-    c = arm.candidates
     rows = np.flatnonzero(np.isfinite(arm.loss))
-    width = c.column(c.layers.hidden_size)[rows]
+    traits = arm.candidates.take(rows).traits
     flops = arm.sweep.model_flops[rows] / (ranking.global_batch * arm.workload.seq_len)
     points = []
     for factor in CURVE:
         tokens = arm.tokens[rows] * factor
         found = learned_loss(
             law,
-            params=c.params[rows],
-            active_params=c.active_params[rows],
-            embedding_params=c.embedding_params[rows],
+            traits,
             tokens=np.maximum(tokens, 1.0),
-            width=width,
-            depth=c.depth[rows],
-            shares=mixer_shares(c.layers),
             number_format=arm.workload.precision.matmul_format,
             unique_tokens=ranking.unique_tokens,
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from shapewright.architecture.graph import num_active_params, num_embedding_params, num_params
+from shapewright.architecture.graph import num_active_params
 from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.designs.alternatives import candidates, loss_curve, reasons, rejected
 from shapewright.designs.compose import Context, compose, overrides
@@ -24,7 +24,7 @@ from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan, default_plan
 from shapewright.plan.rules import check_batch, check_plan
 from shapewright.plan.table import enumerate_plans
-from shapewright.scaling.experts import SHARE, SHARE_SD
+from shapewright.scaling.experts import EXPERTS_SOURCE, SHARE, SHARE_SD, effective_size, ln_cut
 from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.scaling.mixers import PRIORS
 from shapewright.scaling.recipe import batch_tokens
@@ -34,7 +34,7 @@ from shapewright.search.budget import UNITS, Budget
 from shapewright.search.guess import USUAL_SEQ_LEN, round_batch
 from shapewright.search.joint import Options, rank, workload_for
 from shapewright.search.lattice import single
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.learning import granularity_of, learned_loss, mixer_shares, traits_of
 from shapewright.search.ranking import Ranking
 from shapewright.search.sweep import sweep_plans
 from shapewright.units import format_count, format_quantity
@@ -337,13 +337,17 @@ def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> t
         for name, share in mixer_shares(arm.candidates.layers).items()
         if name != "attention"
     ]
-    if ranking.params[ranking.best] > ranking.active_params[ranking.best]:
+    ratio = float(ranking.params[ranking.best] / ranking.active_params[ranking.best])
+    if ratio > 1.0:
+        seen = float(granularity_of(ranking.shape(ranking.best)))
+        cut, size = float(np.exp(ln_cut(seen))), float(effective_size(1.0, ratio, seen))
         rows.append(
             Assumption(
                 name="loss of experts",
-                text=f"as a dense model of active x (total/active)^{SHARE:g} parameters, power +-{SHARE_SD:g}",
+                text=f"as a dense model of {size:.2g} times the active parameters: (total/active)^{SHARE:g}, power "
+                f"+-{SHARE_SD:g}, times {cut:.2f} for {seen:.3g} experts of a token",
                 kind="fitted",
-                source="law steplaw (scaling.experts)",
+                source=EXPERTS_SOURCE,
             )
         )
     return tuple(rows)
@@ -360,17 +364,7 @@ def loss_change_of(shape: Shape, law: Law, tokens: float, number_format: str):
     """A function that predicts how the loss changes when ``shape`` is replaced by another at equal tokens."""
 
     def loss(candidate: Shape) -> float:
-        found = learned_loss(
-            law,
-            params=float(num_params(candidate)),
-            active_params=float(num_active_params(candidate)),
-            embedding_params=float(num_embedding_params(candidate)),
-            tokens=tokens,
-            width=float(candidate.hidden_size),
-            depth=float(candidate.num_layers),
-            shares=mixer_shares(candidate),
-            number_format=number_format,
-        )
+        found = learned_loss(law, traits_of(candidate), tokens=tokens, number_format=number_format)
         return float(found.loss)
 
     base = loss(shape)

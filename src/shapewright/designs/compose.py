@@ -42,6 +42,7 @@ from shapewright.designs.figures import (
 )
 from shapewright.designs.pacing import pace_of
 from shapewright.designs.repeated import data_assumption, repetition, repetition_warnings
+from shapewright.designs.siblings import conditional_sibling, outside_shapes
 from shapewright.errors import UsageError
 from shapewright.evidence import Figure, moved_by
 from shapewright.hardware.checks import check_mfu
@@ -51,6 +52,7 @@ from shapewright.plan.parallel import Plan
 from shapewright.scaling.law import Law
 from shapewright.scaling.recipe import Recipe, default_recipe_law, recipe
 from shapewright.search.arm import MEMORY_HEADROOM
+from shapewright.search.learning import traits_of
 from shapewright.units import format_quantity
 
 FEW_TOKENS = 1024
@@ -108,6 +110,7 @@ def compose(
     token_figure = train_time = energy = dollars = loss = flops = None
     chosen_recipe: Recipe | None = None
     repeated: Repetition | None = None
+    sibling: Trust | None = None
     warnings: list[str] = []
     power = mean_power(priced, workload)
     if tokens is not None:
@@ -151,18 +154,20 @@ def compose(
             )
             warnings += repetition_warnings(repeated, shape)
         if law is not None:
+            traits = traits_of(shape)
             loss, factor = loss_figure(
                 law,
-                params=params,
-                active_params=active,
-                embedding_params=embedding,
+                traits,
                 tokens=token_figure,
-                shape=shape,
                 number_format=workload.precision.matmul_format,
                 unique_tokens=unique_tokens,
             )
             if factor > 1.0:
                 warnings.append(_extrapolation(law, factor))
+            warnings += outside_shapes(law, traits)
+            sibling = conditional_sibling(
+                law, traits, tokens=tokens, number_format=workload.precision.matmul_format
+            )
             if float(shape.vocab_size) < FEW_TOKENS and law.unit != "nat/byte":
                 warnings.append(_bytes(law, float(shape.vocab_size), loss))
     return Design(
@@ -210,7 +215,10 @@ def compose(
         rejected=context.rejected,
         num_candidates=context.num_candidates,
         loss_curve=context.loss_curve,
-        trust=_trust(priced, workload, law if loss is not None else None),
+        trust=(
+            *_trust(priced, workload, law if loss is not None else None),
+            *((sibling,) if sibling is not None else ()),
+        ),
         warnings=tuple(warnings),
         ties=context.ties,
         picks=context.picks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shapewright.architecture.shape import ExpertsFFN, Shape
+from shapewright.architecture.shape import ExpertsFFN
 from shapewright.cost.interval import WIDENING as KERNEL_WIDENING
 from shapewright.designs.breakdown import PricedPlan, family_shares
 from shapewright.evidence import Figure, Kind
@@ -13,7 +13,7 @@ from shapewright.plan.goodput import goodput
 from shapewright.plan.pairs import Workload
 from shapewright.scaling.law import Law
 from shapewright.search.arm import memory_limit
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.learning import Traits, learned_loss
 
 COMPOSITION_SPREAD = 0.12
 """Half width of the 90 % interval, in ln time, where no framework fit states one. Kind: assumed; one identical recipe
@@ -164,12 +164,9 @@ def limit_figure(workload: Workload) -> Figure:
 
 def loss_figure(
     law: Law,
+    traits: Traits,
     *,
-    params: float,
-    active_params: float,
-    embedding_params: float,
     tokens: Figure,
-    shape: Shape,
     number_format: str,
     unique_tokens: float | None = None,
 ) -> tuple[Figure, float]:
@@ -178,18 +175,7 @@ def loss_figure(
     The interval joins the law's own with that of the tokens, which follow the step time.
     """
     ends = np.array([tokens.value, tokens.low or tokens.value, tokens.high or tokens.value])
-    found = learned_loss(
-        law,
-        params=params,
-        active_params=active_params,
-        embedding_params=embedding_params,
-        tokens=ends,
-        width=float(shape.hidden_size),
-        depth=float(shape.num_layers),
-        shares=mixer_shares(shape),
-        number_format=number_format,
-        unique_tokens=unique_tokens,
-    )
+    found = learned_loss(law, traits, tokens=ends, number_format=number_format, unique_tokens=unique_tokens)
     value = float(found.loss[0])
     up = np.hypot(np.log(found.high[0] / value), np.log(found.loss[1] / value))
     down = np.hypot(np.log(found.low[0] / value), np.log(found.loss[2] / value))

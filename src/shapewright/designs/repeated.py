@@ -7,7 +7,7 @@ to be fresh, and the assumption says so.
 
 from __future__ import annotations
 
-from shapewright.architecture.graph import num_active_params, num_embedding_params, num_params
+from shapewright.architecture.graph import num_active_params
 from shapewright.architecture.shape import Shape
 from shapewright.designs.document import Assumption, Repetition
 from shapewright.evidence import Figure
@@ -21,7 +21,7 @@ from shapewright.scaling.repetition import (
     effective_tokens,
     largest_checked,
 )
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.learning import learned_loss, traits_of
 from shapewright.units import format_count
 
 
@@ -42,7 +42,15 @@ def repetition(
     )
     cost = None
     if law is not None:
-        repeated, fresh = (_loss(law, shape, tokens.value, number_format, u) for u in (unique_tokens, None))
+        traits = traits_of(shape)
+        repeated, fresh = (
+            float(
+                learned_loss(
+                    law, traits, tokens=ends[0], number_format=number_format, unique_tokens=unique
+                ).loss
+            )
+            for unique in (unique_tokens, None)
+        )
         value = repeated - fresh
         cost = Figure(
             value=value, low=value * (1.0 - Z90 * REPETITION_SD), high=value * (1.0 + Z90 * REPETITION_SD),
@@ -52,22 +60,6 @@ def repetition(
         unique_tokens=Figure(value=unique_tokens, unit="1", kind="assumed", source="asked for"),
         epochs=epochs, effective_tokens=worth, loss_cost=cost,
     )  # fmt: skip
-
-
-def _loss(law: Law, shape: Shape, tokens: float, number_format: str, unique_tokens: float | None) -> float:
-    found = learned_loss(
-        law,
-        params=float(num_params(shape)),
-        active_params=float(num_active_params(shape)),
-        embedding_params=float(num_embedding_params(shape)),
-        tokens=tokens,
-        width=float(shape.hidden_size),
-        depth=float(shape.num_layers),
-        shares=mixer_shares(shape),
-        number_format=number_format,
-        unique_tokens=unique_tokens,
-    )
-    return float(found.loss)
 
 
 def repetition_warnings(found: Repetition, shape: Shape) -> tuple[str, ...]:

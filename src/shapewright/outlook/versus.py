@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shapewright.architecture.graph import build_graph, num_active_params, num_embedding_params, num_params
+from shapewright.architecture.graph import build_graph, num_active_params, num_params
 from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.designs.build import make_estimate
 from shapewright.designs.document import Design
@@ -33,11 +33,12 @@ from shapewright.plan.serving_memory import sequence_bytes
 from shapewright.plan.serving_step import Layout, price_pass
 from shapewright.plan.shard import Split
 from shapewright.scaling.allocation import best_allocation
+from shapewright.scaling.experts import EXPERTS_SOURCE
 from shapewright.scaling.law import Law, LossPrediction, default_law, load_law
 from shapewright.scaling.mixers import PRIORS
 from shapewright.search.budget import Budget, tokens_bought
 from shapewright.search.joint import Options, workload_for
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.learning import learned_loss, mixer_shares, traits_of
 
 SERVED = 64
 """Sequences that decode together."""
@@ -180,18 +181,14 @@ def _side(
 
 def _loss(shape: Shape, law: Law, tokens: float, number_format: str) -> tuple[LossPrediction | None, str]:
     try:
-        shares = mixer_shares(shape)
-        found = learned_loss(
-            law, params=float(num_params(shape)), active_params=float(num_active_params(shape)),
-            embedding_params=float(num_embedding_params(shape)), tokens=tokens, width=float(shape.hidden_size),
-            depth=float(shape.num_layers), shares=shares, number_format=number_format,
-        )  # fmt: skip
+        traits = traits_of(shape)
+        found = learned_loss(law, traits, tokens=tokens, number_format=number_format)
     except (NotCoveredError, UnknownNameError) as error:
         return None, str(error).partition("\n")[0]
-    names = [name for name in shares if name != "attention"] or ["attention"]
+    names = [name for name in traits.shares if name != "attention"] or ["attention"]
     known = [f"{PRIORS[name].kind}: {PRIORS[name].evidence}" for name in names]
     if any(isinstance(block.channel, ExpertsFFN) for block in shape.blocks):
-        known.append("assumed: experts count between their active and total parameters (scaling.experts)")
+        known.append(f"fitted: {EXPERTS_SOURCE}")
     return found, "; ".join(known)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.errors import UnknownNameError
+from shapewright.scaling.experts import ln_cut
 
 Array = NDArray[np.float64]
 Inputs = Mapping[str, Array]
@@ -34,7 +35,7 @@ class Form:
     source: str
     """Where the form was proposed."""
     inputs: tuple[str, ...]
-    """Inputs it needs: ``size total tokens width depth decayed lr_halvings``."""
+    """Inputs it needs: ``size total granularity tokens width depth relative_width mlp_ratio decayed lr_halvings``."""
     parameters: tuple[str, ...]
     """Parameter names in the order of the covariance."""
     logs: frozenset[str]
@@ -137,10 +138,32 @@ def _chinchilla_shape(theta: Array, x: Inputs, gradient: bool) -> tuple[Array, G
     ]  # fmt: skip
 
 
+def _conditional(theta: Array, x: Inputs, gradient: bool) -> tuple[Array, Gradient]:
+    base, slopes = _chinchilla(theta[:5], x, gradient)
+    a0, a1, a2, b0, b1, b2, ln_u, ln_s = theta[5:]
+    u, s = x["relative_width"], x["mlp_ratio"]
+    here = (a0 + a1 * np.log(u) + a2 / u, b0 + b1 * np.log(s) + b2 / s)
+    usual_u, usual_s = np.exp(ln_u), np.exp(ln_s)
+    usual = (a0 + a1 * ln_u + a2 / usual_u, b0 + b1 * ln_s + b2 / usual_s)
+    loss = base * (here[0] * here[1] / (usual[0] * usual[1]))
+    if not gradient:
+        return loss, []
+    one = np.ones(np.shape(loss))
+    return loss, [
+        *(slope * one for slope in slopes),
+        one / here[0] - 1.0 / usual[0], np.log(u) * one / here[0] - ln_u / usual[0],
+        one / (u * here[0]) - 1.0 / (usual_u * usual[0]),
+        one / here[1] - 1.0 / usual[1], np.log(s) * one / here[1] - ln_s / usual[1],
+        one / (s * here[1]) - 1.0 / (usual_s * usual[1]),
+        -one * (a1 - a2 / usual_u) / usual[0], -one * (b1 - b2 / usual_s) / usual[1],
+    ]  # fmt: skip
+
+
 def _routed(theta: Array, x: Inputs, gradient: bool) -> tuple[Array, Gradient]:
     ln_e, ln_a, ln_b, alpha, beta, delta, share = theta
     idle = np.log(x["total"] / x["size"])
-    ln_n, ln_d = np.log(x["size"] / 1e9) + share * idle, np.log(x["tokens"] / 1e10)
+    ln_n = np.log(x["size"] / 1e9) + share * idle + ln_cut(x["granularity"])
+    ln_d = np.log(x["tokens"] / 1e10)
     terms = [
         np.full(np.shape(ln_n + ln_d), np.exp(ln_e)),
         np.exp(ln_a - alpha * ln_n),
@@ -203,10 +226,41 @@ FORMS: dict[str, Form] = {
             evaluate=_chinchilla_shape,
         ),
         Form(
+            name="conditional",
+            formula=(
+                "L = (E + A/N^alpha + B/D^beta) f(u, s)/f(usual u, usual s), f = (a0 + a1 ln u + a2/u)(b0 + b1 ln s + b2/s),"
+                " u = width/sqrt(parameters inside the layers), s = MLP over attention parameters"
+            ),
+            source="Bian et al. 2025, arXiv 2510.18245, eq. 3, on the size and token terms of `chinchilla`",
+            inputs=("size", "tokens", "relative_width", "mlp_ratio"),
+            parameters=(
+                "E",
+                "A",
+                "B",
+                "alpha",
+                "beta",
+                "a0",
+                "a1",
+                "a2",
+                "b0",
+                "b1",
+                "b2",
+                "usual_width",
+                "usual_mlp",
+            ),
+            logs=frozenset({"E", "A", "B", "usual_width", "usual_mlp"}),
+            references={"A": ("alpha", 1e9), "B": ("beta", 1e10)},
+            bounds={"alpha": (0.01, 2.0), "beta": (0.01, 2.0)},
+            evaluate=_conditional,
+        ),
+        Form(
             name="routed",
-            formula="L = E + A/M^alpha + B M^delta/D^beta, M = active (total/active)^share; A, B at 1e9, 1e10",
-            source="ours: `chinchilla` with an effective size between active and total parameters",
-            inputs=("size", "total", "tokens"),
+            formula="L = E + A/M^alpha + B M^delta/D^beta, M = active (total/active)^share cut(G); A, B at 1e9, 1e10",
+            source=(
+                "ours: `chinchilla` with an effective size between active and total parameters, and the granularity of "
+                "Krajewski et al. 2024 (arXiv 2402.07871)"
+            ),
+            inputs=("size", "total", "granularity", "tokens"),
             parameters=("E", "A", "B", "alpha", "beta", "delta", "share"),
             logs=frozenset({"E", "A", "B"}),
             bounds={"alpha": (0.01, 2.0), "beta": (0.01, 2.0), "share": (-1.0, 2.0)},

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shapewright.errors import UnknownNameError, UsageError
-from shapewright.scaling.experts import SHARE, SHARE_SD, total_over_active
+from shapewright.errors import NotCoveredError, UnknownNameError, UsageError
+from shapewright.scaling.experts import CUT_SD, SHARE, SHARE_SD, ln_cut, total_over_active
 from shapewright.scaling.forms import Array, Form, Inputs, get_form
 from shapewright.scaling.repetition import REPETITION_SD, effective_tokens, excess_factor
 
@@ -30,6 +30,9 @@ Z90 = 1.6448536269514722
 """Two-sided 90 % quantile of the normal distribution."""
 CHUNK = 1 << 15
 """Rows evaluated at once: ten float64 columns of it stay in a 4 MB cache."""
+
+
+NO_GROWTH = (np.zeros(()), np.zeros(()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +156,8 @@ def predict_loss(
     width: Values,
     depth: Values,
     params: Values | None = None,
+    granularity: Values = 1.0,
+    mlp_ratio: Values | None = None,
     unique_tokens: Values | None = None,
     decayed: Values = 1.0,
     lr_halvings: Values = 0.0,
@@ -168,30 +173,52 @@ def predict_loss(
         depth: number of layers.
         params: all parameters, where experts make them more than the active ones (:mod:`experts`); None for a
             dense model.
+        granularity: experts that a token sees, shared ones too; 1 for a dense model.
+        mlp_ratio: parameters of the channel mixers over those of the token mixers; needed by laws that weigh it.
         unique_tokens: tokens of the corpus, where training repeats it (:mod:`repetition`); None for no repetition.
         decayed: 1 for a learning rate decayed to (near) zero at the end, 0 for a constant one.
         lr_halvings: by how many factors of two the learning rate lies below the law's own recipe.
 
     Raises:
-        UsageError: a size or the number of tokens is not positive, or total parameters are fewer than active ones.
+        UsageError: a size or the number of tokens is not positive, total parameters are fewer than active ones, or the
+            law weighs the MLP ratio and none is given.
+        NotCoveredError: experts, where the law was fitted on dense shapes alone.
     """
     size = law_size(
         law, active_params=active_params, embedding_params=embedding_params, width=width, depth=depth
     )
-    growth: Values = 0.0
-    if params is not None:
-        ratio = total_over_active(params, active_params)
-        if "total" not in law.form.inputs:
-            growth = np.log(ratio)
-        return _predict(law, growth, unique_tokens, size=size, total=size * ratio, tokens=tokens, width=width,
-                        depth=depth, decayed=decayed, lr_halvings=lr_halvings)  # fmt: skip
-    return _predict(law, growth, unique_tokens, size=size, total=size, tokens=tokens, width=width, depth=depth,
-                    decayed=decayed, lr_halvings=lr_halvings)  # fmt: skip
+    ratio = 1.0 if params is None else total_over_active(params, active_params)
+    if "mlp_ratio" in law.form.inputs:
+        if mlp_ratio is None:
+            raise UsageError(
+                f"law {law.name} needs mlp_ratio",
+                "it weighs the MLP against attention",
+                "give the ratio of their parameters",
+            )
+        if np.any(np.asarray(ratio) > 1.0 + 1e-9):
+            raise NotCoveredError(
+                f"law {law.name} does not cover mixtures of experts",
+                "it was fitted on dense shapes",
+                "take another law, for example --law chinchilla_shape",
+            )
+    inner = np.maximum(np.asarray(active_params, float) - embedding_params, 1.0)
+    return _predict(
+        law, NO_GROWTH if "total" in law.form.inputs else _growth(ratio, granularity), unique_tokens,
+        size=size, total=size * ratio, granularity=granularity, tokens=tokens, width=width, depth=depth,
+        relative_width=np.asarray(width, float) / np.sqrt(inner), mlp_ratio=1.0 if mlp_ratio is None else mlp_ratio,
+        decayed=decayed, lr_halvings=lr_halvings,
+    )  # fmt: skip
+
+
+def _growth(ratio: Values, granularity: Values) -> tuple[Array, Array]:
+    """ln of what experts make of the active size, and its standard deviation."""
+    idle, cut = np.log(ratio), ln_cut(granularity)
+    return SHARE * idle + cut, np.hypot(SHARE_SD * idle, CUT_SD * cut)
 
 
 def predict_from_inputs(law: Law, **inputs: Values) -> LossPrediction:
     """Predict from the inputs of the law's form (``size`` in the law's own convention)."""
-    return _predict(law, 0.0, None, **inputs)
+    return _predict(law, NO_GROWTH, None, **inputs)
 
 
 def shifted(prediction: LossPrediction, shift: float, sd: float) -> LossPrediction:
@@ -202,9 +229,11 @@ def shifted(prediction: LossPrediction, shift: float, sd: float) -> LossPredicti
     return replace(prediction, loss=loss, low=loss / factor, high=loss * factor)
 
 
-def _predict(law: Law, idle: Values, unique: Values | None, **inputs: Values) -> LossPrediction:
-    """Predict; ``idle`` is ln(total / active) where experts must be turned into size, 0 elsewhere, ``unique`` the
-    tokens of a corpus that is repeated."""
+def _predict(
+    law: Law, growth: tuple[Array, Array], unique: Values | None, **inputs: Values
+) -> LossPrediction:
+    """Predict; ``growth`` is what experts add to ln size and its standard deviation, where the form does not say it
+    itself; ``unique`` the tokens of a corpus that is repeated."""
     needed = {name: np.asarray(inputs[name], float) for name in law.form.inputs}
     for name in ("size", "tokens", "width", "depth"):
         if name in needed and not np.all(needed[name] > 0):
@@ -214,8 +243,9 @@ def _predict(law: Law, idle: Values, unique: Values | None, **inputs: Values) ->
                 "a loss law needs positive sizes",
                 f"give a positive {name}",
             )
-    idle = np.asarray(idle, float)
-    shape = np.broadcast_shapes(idle.shape, np.shape(unique), *(value.shape for value in needed.values()))
+    added, unsure = growth
+    corpus = np.asarray(np.inf if unique is None else unique, float)
+    shape = np.broadcast_shapes(added.shape, corpus.shape, *(value.shape for value in needed.values()))
     flat = {name: np.broadcast_to(value, shape).ravel() for name, value in needed.items()}
     flops = 6.0 * flat["size"] * flat["tokens"]
     low_flops, high_flops = law.fitted_range["flops"]
@@ -224,12 +254,11 @@ def _predict(law: Law, idle: Values, unique: Values | None, **inputs: Values) ->
     for name, factor in law.residual_scale.items():
         scatter = scatter * factor ** flat[name]
     variance = scatter**2 + (law.drift_per_decade * np.log10(extrapolation)) ** 2
-    if idle.any():
-        idle = np.broadcast_to(idle, shape).ravel()
-        flat["size"] = flat["size"] * np.exp(SHARE * idle)
-        variance = variance + (_size_slope(law, flat) * SHARE_SD * idle) ** 2
+    if added.any():
+        flat["size"] = flat["size"] * np.exp(np.broadcast_to(added, shape).ravel())
+        variance = variance + (_size_slope(law, flat) * np.broadcast_to(unsure, shape).ravel()) ** 2
     if unique is not None:
-        flat, cost = _repeated(law, flat, np.broadcast_to(np.asarray(unique, float), shape).ravel())
+        flat, cost = _repeated(law, flat, np.broadcast_to(corpus, shape).ravel())
         variance = variance + (REPETITION_SD * cost) ** 2
     loss, parameter_variance = _mean_and_variance(law, flat)
     factor = np.exp(Z90 * np.sqrt(variance + parameter_variance))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shapewright.errors import UnknownNameError
 from shapewright.scaling.law import Law
+from shapewright.scaling.protocol_conditional import fit_conditional
 from shapewright.scaling.protocol_gadre import fit_gadre
 from shapewright.scaling.protocol_gemstones import fit_gemstones
 from shapewright.scaling.protocol_isoflop import PROTOCOLS
@@ -26,6 +27,7 @@ from shapewright.scaling.protocol_steplaw import fit_steplaw
 SHIPPED: dict[str, Callable[[Path], Law]] = {
     "chinchilla": fit_chinchilla,
     "chinchilla_shape": fit_chinchilla_shape,
+    "conditional": fit_conditional,
     "gadre": fit_gadre,
     "gemstones": fit_gemstones,
     "porian": fit_porian,

@@ -24,8 +24,8 @@ from shapewright.scaling.repetition import largest_checked
 from shapewright.search.bound import Bound, Floor, floor_of, slowest_useful
 from shapewright.search.budget import Budget, tokens_bought
 from shapewright.search.families import FAMILIES, Family
-from shapewright.search.lattice import Candidates, lattice
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.lattice import FFN_RATIOS, NARROW_FFN_RATIOS, Candidates, lattice
+from shapewright.search.learning import learned_loss
 from shapewright.search.ranking import Arm, tie_width
 from shapewright.search.sweep import BOUNDED, Sweep, sweep_plans
 
@@ -169,6 +169,7 @@ def lay_out(job: Job) -> Table:
         vocab_size=job.vocab,
         tied_embeddings=job.tied,
         fixed=job.shape,
+        ffn_ratios=(*NARROW_FFN_RATIOS, *FFN_RATIOS) if "mlp_ratio" in job.law.form.inputs else FFN_RATIOS,
     )
     plans = enumerate_plans(
         workload.cluster, seq_len=workload.seq_len, experts=job.family.experts, fixed=dict(job.plan)
@@ -224,13 +225,8 @@ def _tokens(job: Job, candidates: Candidates, step_time: Array, model_flops: Arr
 def _losses(job: Job, candidates: Candidates, tokens: Array) -> LossPrediction:
     return learned_loss(
         job.law,
-        params=candidates.params,
-        active_params=candidates.active_params,
-        embedding_params=candidates.embedding_params,
+        candidates.traits,
         tokens=np.maximum(tokens, 1.0),
-        width=candidates.column(candidates.layers.hidden_size),
-        depth=candidates.depth,
-        shares=mixer_shares(candidates.layers),
         number_format=job.workload.precision.matmul_format,
         unique_tokens=job.unique_tokens,
     )

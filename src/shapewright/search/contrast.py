@@ -1,7 +1,7 @@
 """How far apart two runs under one law can be told: what the law does not know about both cancels.
 
 Decisions: the difference of ln loss of two runs has the variance ``|(g1 - g2) F|^2`` of the parameters they share (g the
-gradient of ln loss, F F^T the covariance), the power of experts counted once for both, the priors of mixers where the two
+gradient of ln loss, F F^T the covariance), the power of experts and the strength of their cut counted once for both, the priors of mixers where the two
 differ, and the scatter of two single runs around the law. The drift beyond the compute that the law was fitted on is that
 of both and cancels at equal compute. Not covered: that the law may bend otherwise in size than in tokens out there.
 """
@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from shapewright.architecture.graph import num_active_params, num_embedding_params, num_params
 from shapewright.architecture.shape import Shape
-from shapewright.scaling.experts import SHARE, SHARE_SD, total_over_active
+from shapewright.scaling.experts import CUT_SD, SHARE, SHARE_SD, ln_cut, total_over_active
 from shapewright.scaling.forms import Array
 from shapewright.scaling.law import Law, law_size
 from shapewright.scaling.mixers import mixed_shift
-from shapewright.search.learning import mixer_shares
+from shapewright.search.learning import Traits, traits_of
 
 STEP = 1e-4
 """Of ln size, for its slope."""
@@ -28,28 +27,35 @@ def contrast_sd(law: Law, first: tuple[Shape, float], second: tuple[Shape, float
     Raises:
         NotCoveredError: a mixer without a prior.
     """
-    gradients, slopes = zip(*(_gradient(law, *run) for run in (first, second)), strict=True)
-    shared = (gradients[0] - gradients[1]) @ law.covariance_factor
-    shares = [mixer_shares(shape) for shape, _ in (first, second)]
-    mixers = [0.0, 0.0] if shares[0] == shares[1] else [mixed_shift(each)[1] for each in shares]
-    parts = [*shared, (slopes[0] - slopes[1]) * SHARE_SD, *mixers, law.residual_sd, law.residual_sd]
+    traits = [traits_of(shape) for shape, _ in (first, second)]
+    runs = [_gradient(law, seen, tokens) for seen, (_, tokens) in zip(traits, (first, second), strict=True)]
+    shared = (runs[0][0] - runs[1][0]) @ law.covariance_factor
+    experts = [
+        (one - other) * sd for one, other, sd in zip(runs[0][1], runs[1][1], (SHARE_SD, CUT_SD), strict=True)
+    ]
+    alike = traits[0].shares == traits[1].shares
+    mixers = [0.0, 0.0] if alike else [mixed_shift(seen.shares)[1] for seen in traits]
+    parts = [*shared, *experts, *mixers, law.residual_sd, law.residual_sd]
     return float(np.sqrt(np.sum(np.square(parts))))
 
 
-def _gradient(law: Law, shape: Shape, tokens: float) -> tuple[Array, float]:
-    """The gradient of ln loss by the law's parameters, and by the power of experts."""
-    params, active, tables = (
-        float(count(shape)) for count in (num_params, num_active_params, num_embedding_params)
-    )
-    width, depth = float(shape.hidden_size), float(shape.num_layers)
-    size = float(law_size(law, active_params=active, embedding_params=tables, width=width, depth=depth))
-    ratio = float(total_over_active(params, active))
-    idle = 0.0 if "total" in law.form.inputs else float(np.log(ratio))
-    run = {"size": size * np.exp(SHARE * idle), "total": size * ratio, "tokens": tokens, "width": width,
-           "depth": depth, "decayed": 1.0, "lr_halvings": 0.0}  # fmt: skip
+def _gradient(law: Law, seen: Traits, tokens: float) -> tuple[Array, tuple[float, float]]:
+    """The gradient of ln loss by the law's parameters, and by the power of experts and the strength of their cut."""
+    size = float(
+        law_size(
+            law, active_params=seen.active_params, embedding_params=seen.embedding_params, width=seen.width, depth=seen.depth
+        )
+    )  # fmt: skip
+    ratio = float(total_over_active(seen.params, seen.active_params))
+    inside = "total" in law.form.inputs
+    idle, cut = (0.0, 0.0) if inside else (float(np.log(ratio)), float(ln_cut(seen.granularity)))
+    inner = max(seen.active_params - seen.embedding_params, 1.0)
+    run = {"size": size * np.exp(SHARE * idle + cut), "total": size * ratio, "granularity": seen.granularity,
+           "tokens": tokens, "width": seen.width, "depth": seen.depth, "relative_width": seen.width / inner**0.5,
+           "mlp_ratio": seen.mlp_ratio, "decayed": 1.0, "lr_halvings": 0.0}  # fmt: skip
     inputs = {name: np.array([run[name]]) for name in law.form.inputs}
     _, gradient = law.form.evaluate(law.theta, inputs, True)
     above, _ = law.form.evaluate(law.theta, {**inputs, "size": inputs["size"] * np.exp(STEP)}, False)
     below, _ = law.form.evaluate(law.theta, {**inputs, "size": inputs["size"] * np.exp(-STEP)}, False)
     slope = float((np.log(above) - np.log(below))[0] / (2.0 * STEP))
-    return np.array([np.ravel(part)[0] for part in gradient]), slope * idle
+    return np.array([np.ravel(part)[0] for part in gradient]), (slope * idle, slope * cut)

@@ -8,26 +8,35 @@ apart), so the lattice covers every size within a few per cent. What it leaves o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.architecture.graph import num_active_params, num_embedding_params, num_params
+from shapewright.architecture.graph import (
+    mlp_to_attention,
+    num_active_params,
+    num_embedding_params,
+    num_params,
+)
 from shapewright.architecture.shape import Shape
 from shapewright.errors import UsageError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.plan.pairs import average_layer
 from shapewright.scaling.experts import MEASURED_RATIO
 from shapewright.search.families import FAMILIES, Family, Heads, blocks_of, fits
+from shapewright.search.learning import Traits, granularity_of, mixer_shares
 
 Array = NDArray[Any]
 
 FFN_RATIOS = (8 / 3, 3.5, 4.0)
 """Width of a gated feed-forward layer over the model's: 8/3 keeps the parameters of a plain layer of 4
 (Shazeer 2020, arXiv 2002.05202), 3.5 is Llama-3's, 4 is common in small models."""
+
+NARROW_FFN_RATIOS = (1.0, 1.5, 2.0)
+"""Laid out beside them where the law weighs the MLP against attention: such laws prefer about as much of each."""
 
 WIDE, FOUR_HEADS = 2048, 512
 """From this width on a model steps by four heads of 128."""
@@ -90,6 +99,8 @@ class Candidates:
     """(S,) parameters that one token passes through."""
     embedding_params: Array
     """(S,)"""
+    mlp_ratio: Array
+    """(S,) parameters of the channel mixers over those of the token mixers."""
 
     def take(self, rows: Array) -> Candidates:
         """The candidates at ``rows``, of the same table of layers."""
@@ -100,11 +111,26 @@ class Candidates:
             params=self.params[rows],
             active_params=self.active_params[rows],
             embedding_params=self.embedding_params[rows],
+            mlp_ratio=self.mlp_ratio[rows],
         )
 
     def column(self, values: Any) -> Array:
         """(S,) A size of the layers at every shape."""
         return np.broadcast_to(values, np.shape(self.layers.hidden_size))[self.layer, 0]
+
+    @property
+    def traits(self) -> Traits:
+        """What a law sees of them: (S,) columns."""
+        return Traits(
+            params=self.params,
+            active_params=self.active_params,
+            embedding_params=self.embedding_params,
+            width=self.column(self.layers.hidden_size),
+            depth=self.depth,
+            mlp_ratio=self.mlp_ratio,
+            granularity=self.column(granularity_of(self.layers)),
+            shares=mixer_shares(self.layers),
+        )
 
     def shape(self, index: int) -> Shape:
         """One candidate as a plain Shape."""
@@ -140,6 +166,7 @@ def single(shape: Shape) -> Candidates:
         params=one[0],
         active_params=one[1],
         embedding_params=one[2],
+        mlp_ratio=np.array([float(mlp_to_attention(shape))]),
     )
 
 
@@ -171,14 +198,15 @@ def lattice(
     vocab_size: int,
     tied_embeddings: bool,
     fixed: Mapping[str, int] | None = None,
+    ffn_ratios: Sequence[float] = FFN_RATIOS,
 ) -> Candidates:
     """Every aligned shape of a family between two sizes (active parameters).
 
     ``fixed`` pins ``width``, ``depth``, ``heads``, ``kv_heads``, ``head_dim`` or ``ffn_size`` (the width that a token
-    passes through: all its experts together in a mixture).
+    passes through: all its experts together in a mixture); ``ffn_ratios`` are that width over the model's.
     """
     fixed = fixed or {}
-    at = _layer_table(accelerator, _widths(accelerator, min_params, max_params, fixed), fixed)
+    at = _layer_table(accelerator, _widths(accelerator, min_params, max_params, fixed), fixed, ffn_ratios)
     keep = fits(family, at)
     at = Heads(**{f.name: getattr(at, f.name)[keep] for f in fields(Heads)})
     layers = Shape(
@@ -211,6 +239,7 @@ def lattice(
         params=params[wanted],
         active_params=active[wanted],
         embedding_params=embeddings[layer, 0],
+        mlp_ratio=np.broadcast_to(mlp_to_attention(layers), full)[layer, 0],
     )
 
 
@@ -228,7 +257,9 @@ def _widths(
     return list(widths)
 
 
-def _layer_table(accelerator: Accelerator, widths: list[int], fixed: Mapping[str, int]) -> Heads:
+def _layer_table(
+    accelerator: Accelerator, widths: list[int], fixed: Mapping[str, int], ffn_ratios: Sequence[float]
+) -> Heads:
     rows: dict[tuple[int, int, int, int, int], None] = {}
     for width in widths:
         unit = granularity(accelerator, width)
@@ -240,7 +271,7 @@ def _layer_table(accelerator: Accelerator, widths: list[int], fixed: Mapping[str
             sizes = (
                 [fixed["ffn_size"]]
                 if "ffn_size" in fixed
-                else [_aligned(width * ratio, unit) for ratio in FFN_RATIOS]
+                else [_aligned(width * ratio, unit) for ratio in ffn_ratios]
             )
             for ffn_size in sizes:
                 rows[(width, heads, kv_heads, head_dim, ffn_size)] = None

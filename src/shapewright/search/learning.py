@@ -10,12 +10,20 @@ interval by what is not known about it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from shapewright.architecture.graph import (
+    mlp_to_attention,
+    num_active_params,
+    num_embedding_params,
+    num_params,
+)
 from shapewright.architecture.shape import (
     MLSTM,
     RWKV7,
     DeltaNet,
+    ExpertsFFN,
     GatedLinear,
     KimiDelta,
     LatentAttention,
@@ -66,37 +74,83 @@ _PRIORS: dict[type, str] = {
 """The prior of each mixer that has one."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traits:
+    """What a law sees of a model, or of a table of models; sizes broadcast."""
+
+    params: Values
+    active_params: Values
+    """Parameters that one token passes through."""
+    embedding_params: Values
+    width: Values
+    depth: Values
+    mlp_ratio: Values
+    """Parameters of the channel mixers over those of the token mixers."""
+    granularity: Values
+    """Width that a token sees of the experts over the width of one; 1 for dense layers."""
+    shares: Mapping[str, float]
+    """Share of the layers by mixer (:func:`mixer_shares`)."""
+
+
+def traits_of(shape: Shape) -> Traits:
+    """What a law sees of one model.
+
+    Raises:
+        NotCoveredError: a mixer without a prior.
+    """
+    return Traits(
+        params=float(num_params(shape)),
+        active_params=float(num_active_params(shape)),
+        embedding_params=float(num_embedding_params(shape)),
+        width=float(shape.hidden_size),
+        depth=float(shape.num_layers),
+        mlp_ratio=float(mlp_to_attention(shape)),
+        granularity=float(granularity_of(shape)),
+        shares=mixer_shares(shape),
+    )
+
+
+def granularity_of(shape: Shape) -> Values:
+    """Granularity of the expert layers (their mean over the layers that have experts); 1 without any."""
+    found = [
+        (block.count, block.channel.topk + block.channel.shared_ffn_size / block.channel.ffn_size)
+        for block in shape.blocks
+        if isinstance(block.channel, ExpertsFFN)
+    ]
+    return sum(count * g for count, g in found) / sum(count for count, _ in found) if found else 1.0
+
+
 def learned_loss(
-    law: Law,
-    *,
-    params: Values,
-    active_params: Values,
-    embedding_params: Values,
-    tokens: Values,
-    width: Values,
-    depth: Values,
-    shares: Mapping[str, float],
-    number_format: str,
-    unique_tokens: float | None = None,
+    law: Law, traits: Traits, *, tokens: Values, number_format: str, unique_tokens: float | None = None
 ) -> LossPrediction:
-    """Predicted loss of candidates that share their mixers and number format; sizes broadcast.
+    """Predicted loss of models that share their mixers and number format.
 
     Args:
-        shares: share of the layers by mixer (:func:`mixer_shares`).
         number_format: that of the products inside the layers.
         unique_tokens: tokens of a corpus that is repeated where training reads more; None where all are fresh.
+
+    Raises:
+        NotCoveredError: the law was fitted on other architectures alone.
     """
+    if "mlp_ratio" in law.form.inputs and set(traits.shares) != {"attention"}:
+        raise NotCoveredError(
+            f"law {law.name} covers full attention only",
+            "it weighs the MLP against attention, and was fitted on such models",
+            "take another law, for example --law chinchilla_shape",
+        )
     found = predict_loss(
         law,
-        params=params,
-        active_params=active_params,
-        embedding_params=embedding_params,
+        params=traits.params,
+        active_params=traits.active_params,
+        embedding_params=traits.embedding_params,
+        granularity=traits.granularity,
+        mlp_ratio=traits.mlp_ratio,
         tokens=tokens,
-        width=width,
-        depth=depth,
+        width=traits.width,
+        depth=traits.depth,
         unique_tokens=unique_tokens,
     )
-    if set(shares) != {"attention"}:
-        found = with_mixers(found, shares)
+    if set(traits.shares) != {"attention"}:
+        found = with_mixers(found, traits.shares)
     shift = format_shift(number_format)
     return shifted(found, *shift) if shift != (0.0, 0.0) else found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.learning import learned_loss
 from shapewright.search.ranking import Arm, Ranking
 
 Array = NDArray[Any]
@@ -35,11 +35,8 @@ def _hours(ranking: Ranking, arm: Arm, loss: float, most: float) -> Array:
 
 def losses_at(ranking: Ranking, arm: Arm, tokens: Array) -> Array:
     """(S,) Predicted loss of every candidate of an arm after ``tokens``."""
-    c = arm.candidates
     told = learned_loss(
-        ranking.law, params=c.params, active_params=c.active_params, embedding_params=c.embedding_params,
-        tokens=np.maximum(tokens, 1.0), width=c.column(c.layers.hidden_size), depth=c.depth,
-        shares=mixer_shares(c.layers), number_format=arm.workload.precision.matmul_format,
-        unique_tokens=ranking.unique_tokens,
+        ranking.law, arm.candidates.traits, tokens=np.maximum(tokens, 1.0),
+        number_format=arm.workload.precision.matmul_format, unique_tokens=ranking.unique_tokens,
     )  # fmt: skip
     return np.asarray(told.loss)

@@ -1,8 +1,9 @@
 """Would the choice have been right? Predicted losses, choices among measured shapes, best sizes, known models.
 
-Decisions: slices are ``loss/SUBSET`` and ``loss/isoflop/CORPUS`` (errors of predicted losses), ``regret_loss/SCHEDULE``
-and ``regret_hours/SCHEDULE`` (there ``median_ape`` is the *mean* regret, ``bias`` its median, ``coverage_90`` the share of
-budgets whose measured loss lies in the interval of the choice's predicted one, and the baseline chooses by FLOP alone).
+Decisions: slices are ``loss/SUBSET``, ``loss/isoflop/CORPUS`` and ``loss/mixtures/CORPUS`` (errors of predicted losses),
+``regret_loss/SCHEDULE`` and ``regret_hours/SCHEDULE`` (there ``median_ape`` is the *mean* regret, ``bias`` its median,
+``coverage_90`` the share of budgets whose measured loss lies in the interval of the choice's predicted one, and the
+baseline chooses by FLOP alone).
 The intervals of ``loss/isoflop`` have the width that the other budgets' errors give. ``all`` holds every distinct
 measurement of the file once. A named file is scored alone; without one, the iso-FLOP corpora and the known models are
 scored as well.
@@ -28,6 +29,7 @@ from shapewright.validation.isoflops import Minimum, corpora, left_out_minima
 from shapewright.validation.known import KnownModel, known_models
 from shapewright.validation.known_hardware import Comparison, compare_all
 from shapewright.validation.losses import Predictions, chinchilla_losses, laws_by_shape, predict_losses
+from shapewright.validation.mixtures import CORPUS, Mixtures, left_out_mixtures
 from shapewright.validation.published import Skip
 from shapewright.validation.regret import Choice, Chooser, budgets, choose_all, curves, hours_per_token
 
@@ -102,6 +104,8 @@ def validate_designs(
     minima = [m for name, (runs, near) in _corpora(folder) for m in left_out_minima(name, runs, near)]
     slices += _isoflop_slices(minima)
     compared, not_compared = compare_all(models) if folder else ([], [])
+    mixtures = left_out_mixtures(folder) if folder else None
+    slices += [_mixture_slice(mixtures)] if mixtures else []
     return Report(
         slices=tuple(slices), skipped=(*skips, *without_law, *without_step, *few), steps=tuple(steps.values()),
         choices=tuple(choices), minima=tuple(minima), known=tuple(known_models() if folder else ()),
@@ -267,6 +271,15 @@ def _isoflop_slices(minima: Sequence[Minimum]) -> list[Slice]:
             )
         )
     return found
+
+
+def _mixture_slice(mixtures: Mixtures) -> Slice:
+    return _slice(
+        f"loss/mixtures/{CORPUS}",
+        np.expm1(mixtures.residuals),
+        np.expm1(mixtures.baseline_residuals),
+        inside=mixtures.inside,
+    )
 
 
 def best_sizes(minima: Sequence[Minimum]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from shapewright.architecture.catalog import load_model
-from shapewright.architecture.graph import num_active_params, num_embedding_params, num_params
+from shapewright.architecture.graph import num_active_params, num_params
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN, LatentAttention, Mamba2, Shape
 from shapewright.designs.breakdown import price_plan
 from shapewright.designs.build import usual_batch
@@ -40,7 +40,7 @@ from shapewright.search.families import families
 from shapewright.search.guess import default_seq_len
 from shapewright.search.joint import Options, rank, workload_for
 from shapewright.search.lattice import single
-from shapewright.search.learning import learned_loss, mixer_shares
+from shapewright.search.learning import learned_loss, traits_of
 from shapewright.search.ranking import Ranking
 from shapewright.search.reach import device_hours
 from shapewright.search.sweep import sweep_plans
@@ -212,14 +212,9 @@ def _side(
     shape: Shape, plan: Plan, workload: Workload, batch: int, law: Law, tokens: float, kind: str
 ) -> tuple[Side, LossPrediction]:
     priced = price_plan(shape, plan, workload, global_batch=batch)
-    params, active, tables = (
-        float(count(shape)) for count in (num_params, num_active_params, num_embedding_params)
-    )
-    told = learned_loss(
-        law, params=params, active_params=active, embedding_params=tables, tokens=tokens,
-        width=float(shape.hidden_size), depth=float(shape.num_layers), shares=mixer_shares(shape),
-        number_format=workload.precision.matmul_format,
-    )  # fmt: skip
+    seen = traits_of(shape)
+    params, active = float(seen.params), float(seen.active_params)
+    told = learned_loss(law, seen, tokens=tokens, number_format=workload.precision.matmul_format)
     widest = max(shape.blocks, key=lambda block: float(block.count))
     mixed = [b.channel for b in shape.blocks if isinstance(b.channel, ExpertsFFN)]
     cluster = workload.cluster

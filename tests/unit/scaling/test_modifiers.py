@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shapewright.architecture.catalog import load_model
 from shapewright.errors import UsageError
-from shapewright.scaling.experts import SHARE, SHARE_SD, effective_size
+from shapewright.scaling.experts import KRAJEWSKI, SHARE, SHARE_SD, effective_size, ln_cut
 from shapewright.scaling.law import load_law, predict_loss
 from shapewright.scaling.repetition import TOKEN_HALF_LIFE, effective_params, effective_tokens
+from shapewright.search.learning import granularity_of
 
 MODEL = {"active_params": 3e9, "embedding_params": 0.0, "tokens": 1e12, "width": 2048, "depth": 40}
 
@@ -29,6 +31,27 @@ def test_idle_experts_help_less_than_active_ones(name):
     large = predict_loss(law, **{**MODEL, "active_params": 30e9})
     assert large.loss < mixture.loss < dense.loss
     assert np.log(mixture.high / mixture.loss) > np.log(dense.high / dense.loss)
+
+
+def test_finer_experts_are_a_larger_model():
+    """Krajewski et al. 2024: L = c + (g/G^gamma + a)/N^alpha + ..., so the size term at G = 8 equals that of the factor
+    on N at G = 1; what nobody fitted is no finer than the finest that was."""
+    k = KRAJEWSKI
+    factor = float(np.exp(ln_cut(8.0)))
+    assert k["g"] / 8 ** k["gamma"] + k["a"] == pytest.approx((k["g"] + k["a"]) / factor ** k["alpha"])
+    assert float(ln_cut(1.0)) == 0.0
+    assert float(ln_cut(64.0)) == float(ln_cut(16.0))
+    law = load_law("chinchilla")
+    coarse, fine = (predict_loss(law, **MODEL, params=12e9, granularity=g) for g in (1.0, 8.0))
+    assert fine.loss < coarse.loss
+    assert np.log(fine.high / fine.loss) > np.log(coarse.high / coarse.loss)
+
+
+def test_granularity_counts_the_width_that_a_token_sees():
+    """DeepSeek-V3: eight routed experts and a shared one as wide as one of them."""
+    assert granularity_of(load_model("deepseek-v3")) == 9.0
+    assert granularity_of(load_model("mixtral-8x7b")) == 2.0
+    assert granularity_of(load_model("llama-3-8b")) == 1.0
 
 
 def test_share_is_the_one_of_the_law_file():
