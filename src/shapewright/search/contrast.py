@@ -1,9 +1,10 @@
 """How far apart two runs under one law can be told: what the law does not know about both cancels.
 
 Decisions: the difference of ln loss of two runs has the variance ``|(g1 - g2) F|^2`` of the parameters they share (g the
-gradient of ln loss, F F^T the covariance), the power of experts and the strength of their cut counted once for both, the priors of mixers where the two
-differ, and the scatter of two single runs around the law. The drift beyond the compute that the law was fitted on is that
-of both and cancels at equal compute. Not covered: that the law may bend otherwise in size than in tokens out there.
+gradient of ln loss, F F^T the covariance), the power of experts and the strength of their cut counted once for both, the
+priors of mixers where the two differ, and the scatter of two single runs around the law. The drift beyond the compute that
+the law was fitted on is that of both and cancels at equal compute. Not covered: that the law may bend otherwise in size
+than in tokens out there.
 """
 
 from __future__ import annotations
