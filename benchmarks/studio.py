@@ -1,8 +1,9 @@
-"""How quickly the studio answers: first answers, sliders while a ladder runs, and many visitors at once.
+"""How quickly the studio answers: first answers and sliders while a ladder runs, and many visitors at once.
 
 Wall time is what a visitor waits; the CPU time of the studio's own processes per request is what it costs on an idle
 machine. Both are printed, since the machine may be shared. The ladder is a real one, at low priority as the studio
-starts it.
+starts it. Of the crowd every answer is compared with what Python computes for the same question here, and every
+fragment of a slider with the one that was asked for alone.
 """
 
 from __future__ import annotations
@@ -20,13 +21,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
-FIRST = (
-    {"accelerator": "h100_sxm", "devices": 8},
-    {"accelerator": "h100_sxm", "devices": 64, "budget": 30},
-    {"accelerator": "mi300x", "devices": 1024, "budget": 2e6, "unit": "dollars"},
+FIRST: tuple[dict[str, Any], ...] = (
+    {"accelerator": "h100_sxm", "devices": 8, "unit": "days", "budget": 3},
+    {"accelerator": "h100_sxm", "devices": 64, "unit": "days", "budget": 30},
+    {"accelerator": "mi300x", "devices": 1024, "unit": "dollars", "budget": 2e6},
+    {"accelerator": "rtx_4090", "devices": 1, "unit": "hours", "budget": 24},
+    {"accelerator": "b200_sxm", "devices": 256, "unit": "days", "budget": 20},
+    {"accelerator": "a100_sxm", "devices": 16, "unit": "flops", "budget": 1e21},
+    {"accelerator": "h100_sxm", "devices": 8, "mode": "estimate", "model": "falcon-7b"},
+    {"accelerator": "h200_sxm", "devices": 64, "mode": "estimate", "model": "llama-3-70b"},
 )
+"""What the page is opened with; each with three budgets, or three lengths of the sequence."""
+TIMES = 3
+EXPERTS = {"accelerator": "h100_sxm", "devices": 8, "unit": "hours", "budget": 2, "family": "32 experts"}
 CLIENTS, SECONDS = 20, 60.0
 SLIDES = 100
 
@@ -100,25 +110,51 @@ def run() -> Iterator[str]:
     load = os.getloadavg()[0]
     yield f"studio: {os.cpu_count()} cores, load average {load:.1f} before the start"
     with running() as studio:
-        yield from _first(studio)
         status, body, _ = studio.ask("POST", "/api/ladders", {"minutes": 120})
         ladder = json.loads(body).get("name") if status == 201 else None
-        yield from _sliders(studio, "while a ladder runs" if ladder else "without a ladder")
+        when = "while a ladder runs" if ladder else "without a ladder"
+        time.sleep(10.0)  # until it trains
+        yield from _first(studio, when)
+        yield from _sliders(studio, FIRST[0], when)
+        yield from _sliders(studio, EXPERTS, when)
         if ladder:
             studio.ask("DELETE", f"/api/ladders/{ladder}")
         yield from _crowd(studio)
 
 
-def _first(studio: Running) -> Iterator[str]:
-    for state in FIRST:
-        before = studio.cpu_seconds()
-        status, _, seconds = studio.ask("GET", f"/answer?{urlencode(state)}")
-        cpu = studio.cpu_seconds() - before
-        yield f"studio: first answer {state}: {seconds:.2f} s, {cpu:.2f} s of CPU, status {status}"
+def _percentiles(walls: list[float]) -> str:
+    walls = sorted(walls)
+    return (
+        f"median {statistics.median(walls) * 1e3:.0f} ms, 95th percentile "
+        f"{walls[min(int(0.95 * len(walls)), len(walls) - 1)] * 1e3:.0f} ms"
+    )
 
 
-def _sliders(studio: Running, when: str) -> Iterator[str]:
-    base = urlencode(FIRST[0])
+def _first(studio: Running, when: str) -> Iterator[str]:
+    walls, before, wrong = [], studio.cpu_seconds(), 0
+    for turn in range(TIMES):
+        for state in FIRST:
+            more = (
+                {"budget": state["budget"] * (1 + 0.1 * turn)}
+                if "budget" in state
+                else {"seq_len": 2048 << turn}
+            )
+            start = studio.cpu_seconds()
+            status, body, seconds = studio.ask("GET", f"/answer?{urlencode({**state, **more})}")
+            walls.append(seconds)
+            wrong += status != 200 or b"hero-title" not in body
+            if turn == TIMES - 1:
+                yield f"studio: first answer {state}: {seconds:.2f} s, {studio.cpu_seconds() - start:.2f} s of CPU"
+    cpu = (studio.cpu_seconds() - before) / len(walls)
+    yield (
+        f"studio: {len(walls)} first answers {when}: {_percentiles(walls)}, {cpu:.2f} s of CPU each, "
+        f"{wrong} without a design"
+    )
+
+
+def _sliders(studio: Running, state: dict[str, Any], when: str) -> Iterator[str]:
+    base = urlencode(state)
+    studio.ask("GET", f"/answer?{base}")
     before, walls, wrong = studio.cpu_seconds(), [], 0
     for index in range(SLIDES):
         moves = (f"try_width={1600 + 64 * (index % 45)}", f"try_budget={index % 17 - 8}", f"try_heads={12 + index % 36}",
@@ -129,10 +165,10 @@ def _sliders(studio: Running, when: str) -> Iterator[str]:
         walls.append(seconds)
         wrong += status != 200 or b"<tbody>" not in body
     cpu = (studio.cpu_seconds() - before) / SLIDES
-    walls.sort()
+    name = state.get("family", "dense")
     yield (
-        f"studio: {SLIDES} sliders {when}: median {statistics.median(walls) * 1e3:.0f} ms, 95th percentile "
-        f"{walls[int(0.95 * SLIDES)] * 1e3:.0f} ms, {cpu * 1e3:.0f} ms of CPU each, {wrong} without figures"
+        f"studio: {SLIDES} sliders ({name}) {when}: {_percentiles(walls)}, {cpu * 1e3:.0f} ms of CPU each, "
+        f"{wrong} without figures"
     )
 
 
@@ -144,11 +180,15 @@ def _crowd(studio: Running) -> Iterator[str]:
         ("POST", "/api/estimate", {"on": f"{n}xh100_sxm", "model": "llama-3-8b"}) for n in (2, 8, 16, 64)
     ]
     questions += [
-        ("POST", "/api/design", {"hardware": "8xh100_sxm", "hours": 4,
+        ("POST", "/api/design", {"hardware": "8xh100_sxm", "hours": hours,
                                  "shape": {"width": 64 * w, "depth": 24, "heads": w, "head_dim": 64}})
-        for w in (16, 20, 24, 32)
+        for w in (16, 20, 24, 32) for hours in (3, 4, 6)
     ]  # fmt: skip
-    expected = [studio.ask(*question)[1] for question in questions]
+    expected = [_direct(body) for _, _, body in questions]
+    page = urlencode({"accelerator": "h100_sxm", "devices": 8, "budget": 2, "unit": "hours"})
+    for at in range(17):
+        questions.append(("GET", f"/try?{page}&try_budget={at - 8}&try_memory={(3 * at) % 17 - 8}", None))
+        expected.append(studio.ask(*questions[-1])[1])
     walls, wrong, errors = [], [], []
     end = time.monotonic() + SECONDS
 
@@ -157,18 +197,9 @@ def _crowd(studio: Running) -> Iterator[str]:
         while time.monotonic() < end:
             count += 1
             try:
-                if count % 4 == 0:
-                    page = urlencode(
-                        {"accelerator": "h100_sxm", "devices": 8, "budget": 1 + client, "unit": "hours"}
-                    )
-                    status, body, seconds = studio.ask(
-                        "GET", f"/try?{page}&try_budget={count % 17 - 8}&try_memory={count // 4 % 17 - 8}"
-                    )
-                    fine = b"<tbody>" in body
-                else:
-                    at = count % len(questions)
-                    status, body, seconds = studio.ask(*questions[at])
-                    fine = body == expected[at]
+                at = count % len(questions)
+                status, body, seconds = studio.ask(*questions[at])
+                fine = body == expected[at]
             except OSError as error:
                 errors.append(repr(error))
                 continue
@@ -183,8 +214,18 @@ def _crowd(studio: Running) -> Iterator[str]:
         thread.start()
     for thread in threads:
         thread.join()
-    walls.sort()
     yield (
         f"studio: {CLIENTS} clients for {SECONDS:.0f} s: {len(walls):,} answers, {len(errors)} errors, {len(wrong)} wrong; "
-        f"median {statistics.median(walls) * 1e3:.0f} ms, 95th percentile {walls[int(0.95 * len(walls))] * 1e3:.0f} ms"
+        f"{_percentiles(walls)}"
     )
+
+
+def _direct(question: dict[str, Any]) -> bytes:
+    """The document that Python makes of a question, without the studio."""
+    import shapewright as sw
+    from shapewright.search.joint import Options
+
+    if "model" in question:
+        return sw.estimate(question["model"], question["on"]).to_json().encode()
+    options = Options(shape=question.get("shape", {}))
+    return sw.design(question["hardware"], hours=question["hours"], options=options).to_json().encode()

@@ -102,13 +102,8 @@ def _one(hint: Any, option: Any) -> Any:
     if hint in _KINDS:
         kind, most = _KINDS[hint]
         low, high = getattr(option, "min", None), getattr(option, "max", None)
-        return Annotated[
-            kind,
-            Field(
-                ge=-most if low is None else low, le=most if high is None else high,
-                **({"allow_inf_nan": False} if kind is float else {}),
-            ),
-        ]  # fmt: skip
+        least, most = -most if low is None else low, most if high is None else high
+        return Annotated[kind, Field(ge=least, le=most, allow_inf_nan=False if kind is float else None)]
     return {bool: bool, str: _TEXT}.get(hint)
 
 
