@@ -163,7 +163,7 @@ def test_a_slow_worker_does_not_stop_the_page(
         assert page.request.get(slow + "/api/models").ok
 
 
-@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (1280, "dark"), (390, "light")])
+@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (390, "dark")])
 def test_axe_finds_no_serious_fault(
     open_tab: Callable[..., Any], address: str, axe: str, width: int, colours: str
 ) -> None:
@@ -181,6 +181,77 @@ def test_axe_finds_no_serious_fault(
         if v["impact"] in {"serious", "critical"}
     ]
     assert not serious, serious
+
+
+def test_what_takes_longer_than_the_answer_follows_it(open_tab: Callable[..., Any], address: str) -> None:
+    page = settled(open_tab(), address + SMALL)
+    page.locator("#beside").scroll_into_view_if_needed()
+    page.wait_for_selector("#beside table >> nth=1")
+    assert "ten per cent more" in page.inner_text("#beside")
+
+
+def test_every_operator_and_every_pass_is_drawn(open_tab: Callable[..., Any], address: str) -> None:
+    page = settled(open_tab(), address + SMALL)
+    for name in ("roofline", "timeline"):
+        page.locator(f"#chart-{name}").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#chart-{name}[data-state=drawn]")
+    points = page.locator("#chart-roofline .mark-symbol.role-mark path[aria-label]")
+    page.click("#card-roofline summary >> text=The numbers")
+    names = page.locator("#card-roofline tbody th, #card-roofline tbody tr td:first-child").all_inner_texts()
+    assert points.count() == len(names) > 5
+    points.nth(1).hover(force=True)
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    assert any(name in page.inner_text("#vg-tooltip-element") for name in names)
+    passes = page.locator("#chart-timeline .mark-rect path[aria-label]")
+    assert passes.count() > 8
+
+
+def test_limits_of_serving_are_part_of_the_request(open_tab: Callable[..., Any], address: str) -> None:
+    page = settled(open_tab(), address + SMALL)
+    free = page.inner_text(".shape-name")
+    page.click("text=Fix more")
+    page.fill("#max_tpot", "1us")
+    page.click("text=Design it")
+    page.wait_for_selector(".problem")
+    assert "Infeasible" in page.inner_text(".problem")
+    assert page.input_value("#max_tpot") == "1us", "the request stays as it was asked"
+    page.fill("#max_tpot", "2ms")
+    page.click("text=Design it")
+    page.wait_for_selector(".hero")
+    assert "when served" in page.content()
+    assert page.inner_text(".shape-name") != free
+
+
+def test_sliders_end_where_the_hand_leaves_them(open_tab: Callable[..., Any], address: str) -> None:
+    page = settled(open_tab(), address + SMALL)
+    page.focus("#try_memory")
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile("try_memory=8"))
+    page.wait_for_selector("#tried .good")
+    left = page.inner_text("#tried table")
+    page.reload()
+    page.wait_for_selector("#tried .good")
+    assert page.inner_text("#tried table") == left, "the answers of positions on the way are not shown last"
+    page.click("text=Back to the design")
+    page.wait_for_selector("#tried >> text=The sliders stand where the design stands")
+
+
+def test_the_tab_key_walks_in_the_order_of_the_page(open_tab: Callable[..., Any], address: str) -> None:
+    page = settled(open_tab(), address + SMALL)
+    walked: list[str] = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        walked.append(
+            page.evaluate(
+                "(e => e.id || e.name || e.getAttribute('aria-label') || e.textContent.trim())(document.activeElement)"
+            )
+        )
+        if walked[-1] == "try_budget":
+            break
+    order = ["open-design", "Copy link", "mode", "devices", "accelerator", "budget", "unit", "Keep to compare", "try_width",
+             "try_budget"]  # fmt: skip
+    assert [name for name in walked if name in order] == order, walked
 
 
 def test_the_keyboard_reaches_everything(open_tab: Callable[..., Any], address: str) -> None:

@@ -35,7 +35,7 @@ CHARTS: dict[str, tuple[str, str, Callable[[Design], Spec | None]]] = {
     "roofline": (
         "Roofline",
         "Operators of the forward pass under their roofs; the area is the time, the thin line what is missing. Operators "
-        "that multiply nothing only move bytes: they stand in the timeline.",
+        "that multiply nothing only move bytes: they stand where a step's time goes.",
         charts.roofline,
     ),
     "pareto": (

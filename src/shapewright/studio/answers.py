@@ -36,10 +36,16 @@ def design_at_once(question: DesignQuestion) -> Design:
 
 def _design(question: DesignQuestion, *, aside: bool) -> Design:
     from shapewright.designs.build import make_design
+    from shapewright.designs.serving import parse_serve
 
     return make_design(
-        check_hardware(question.hardware), budget_of(question), options_of(question), question.settings, aside=aside
-    )  # fmt: skip
+        check_hardware(question.hardware),
+        budget_of(question),
+        options_of(question),
+        question.settings,
+        serve=parse_serve(question.serve) if question.serve else None,
+        aside=aside,
+    )
 
 
 def estimate(question: EstimateQuestion) -> Design:

@@ -8,7 +8,7 @@ time an answer takes is bounded by the question.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from shapewright.errors import DocumentError, UsageError
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options
+from shapewright.search.serve import ServingLimits
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 Name = Annotated[str, Field(min_length=1, max_length=80)]
@@ -90,6 +91,12 @@ class DesignQuestion:
     """Tokens of the corpus, which training repeats where it reads more; left out where every token is fresh."""
     family: Name = "dense"
     """What to lay out: ``dense``, ``moe``, ``hybrid``, ``all``, or one family such as ``64 experts``."""
+    max_tpot: Amount | None = None
+    """Longest time per token when it is served [s]."""
+    max_token_price: Amount | None = None
+    """Most dollars for a million tokens when it is served [USD]."""
+    serve: Annotated[str, Field(max_length=120)] | None = None
+    """Count lifetime serving, too: ``isl=4000 osl=1000 tokens=1e13 tpot=20ms ttft=2s``."""
     shape: ShapePins = field(default_factory=ShapePins)
     plan: PlanPins = field(default_factory=PlanPins)
     settings: Annotated[tuple[Setting, ...], Field(max_length=16)] = ()
@@ -217,20 +224,24 @@ def options_of(question: DesignQuestion | EstimateQuestion) -> Options:
     Raises:
         UsageError: a word of the plan is not known.
     """
-    shape = _given(question.shape) if isinstance(question, DesignQuestion) else {}
-    vocabulary = question.vocab_size if isinstance(question, DesignQuestion) else None
-    family = question.family if isinstance(question, DesignQuestion) else "dense"
-    return Options(
-        family=family,
+    options = Options(
         seq_len=question.seq_len,
-        vocab_size=vocabulary,
         precision=question.precision,
         framework=question.framework,
         law=question.law,
         global_batch=question.global_batch,
         unique_tokens=question.unique_tokens,
-        shape=shape,
         plan=_plan(question.plan),
+    )
+    if isinstance(question, EstimateQuestion):
+        return options
+    limits = ServingLimits(tpot=question.max_tpot, dollars_per_million=question.max_token_price)
+    return replace(
+        options,
+        family=question.family,
+        vocab_size=question.vocab_size,
+        shape=_given(question.shape),
+        serving=limits if limits != ServingLimits() else None,
     )
 
 

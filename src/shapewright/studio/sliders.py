@@ -123,7 +123,7 @@ def tried(state: State, design: Design) -> State:
     if state.mode == "design" and _plain(design):
         pins = _pins(state, design)
         changes |= {f.name: value for f in fields(ShapePins) if (value := getattr(pins, f.name))}
-        changes["family"] = None
+        changes |= {"family": None, "serve": None}
     elif state.mode == "design" and design.candidates:
         changes |= candidate_pins(design.candidates[0])
     settings = list(state.setting)
@@ -145,14 +145,15 @@ def tried(state: State, design: Design) -> State:
 def candidate_pins(candidate: Candidate) -> dict[str, Any]:
     """What fixes a candidate as the one shape of a search.
 
-    A search takes the feed-forward width that a token passes through; a candidate states that of one expert.
+    A search takes the feed-forward width that a token passes through; a candidate states that of one expert. A lifetime of
+    serving chooses among shapes, so it has no say where one is fixed.
     """
     family = FAMILIES.get(candidate.family)
     passed = family.topk + family.shared if family is not None and family.experts else 1
     return {
         "family": None if candidate.family == "dense" else candidate.family,
         "width": candidate.width, "depth": candidate.depth, "heads": candidate.heads, "kv_heads": candidate.kv_heads,
-        "head_dim": None, "ffn_size": candidate.ffn_size * passed,
+        "head_dim": None, "ffn_size": candidate.ffn_size * passed, "serve": None,
     }  # fmt: skip
 
 

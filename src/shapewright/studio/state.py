@@ -61,6 +61,14 @@ class State:
     setting: Annotated[tuple[Annotated[str, Field(max_length=80)], ...], Field(max_length=8)] = ()
     family: Name | None = None
     """What to lay out; dense where nothing is said."""
+    unique_tokens: Annotated[str, Field(max_length=20)] | None = None
+    """Tokens of the corpus, for example ``1T``; every token is fresh where nothing is said."""
+    max_tpot: Annotated[str, Field(max_length=20)] | None = None
+    """Of a design: the longest time per token when it is served, for example ``10ms``."""
+    max_token_price: Amount | None = None
+    """Of a design: the most dollars for a million tokens when it is served."""
+    serve: Annotated[str, Field(max_length=120)] | None = None
+    """Of a design: a lifetime of serving that counts, too."""
     width: Axis | None = None
     depth: Annotated[int, Field(ge=1, le=2000)] | None = None
     heads: Axis | None = None
@@ -117,7 +125,7 @@ class State:
         """What the page asks; for an uploaded configuration the shape is asked beside it.
 
         Raises:
-            UsageError: a model is to be given and is not.
+            UsageError: a model is to be given and is not, or a quantity is none.
         """
         if self.mode == "design":
             name, scale = ("energy", _JOULES_PER_MWH) if self.unit == "MWh" else (self.unit, 1.0)
@@ -129,6 +137,10 @@ class State:
                 precision=self.precision,
                 settings=self.setting,
                 family=self.family or "dense",
+                unique_tokens=_positive(self.unique_tokens, "1", "unique_tokens"),
+                max_tpot=_positive(self.max_tpot, "s", "max_tpot"),
+                max_token_price=self.max_token_price,
+                serve=self.serve,
                 shape=ShapePins(**{name: getattr(self, name) for name in _SHAPE}),
                 **amount,
             )
@@ -139,12 +151,23 @@ class State:
         return EstimateQuestion(
             on=self.hardware,
             model=None if self.config else self.model,
-            tokens=parse_quantity(self.tokens, "1", "tokens") if self.tokens else None,
+            tokens=_positive(self.tokens, "1", "tokens"),
             seq_len=self.seq_len,
             global_batch=self.batch,
             precision=self.precision,
+            unique_tokens=_positive(self.unique_tokens, "1", "unique_tokens"),
             settings=self.setting,
         )
+
+
+def _positive(text: str | None, unit: str, name: str) -> float | None:
+    """A quantity of the address in SI; None where none is given."""
+    if text is None:
+        return None
+    value = parse_quantity(text, unit, name)
+    if not 0 < value <= 1e30:
+        raise UsageError(f"{name} (={text}) must be positive", "it is an amount", "leave it empty for none")
+    return value
 
 
 _SHAPE = ("width", "depth", "heads", "kv_heads", "head_dim", "ffn_size")
