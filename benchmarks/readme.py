@@ -1,4 +1,4 @@
-"""Write the tables of the README between their markers, and docs/accuracy.md whole, from the validate verbs.
+"""Write the tables of the README between their markers, docs/accuracy.md whole, and what pages quote of it.
 
 python -m benchmarks readme
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answer, sweep
+from benchmarks import answer, figures, sweep
 from shapewright.validation.known_text import markdown
 
 README = Path(__file__).parents[1] / "README.md"
@@ -52,6 +52,7 @@ def run() -> Iterator[str]:
         f"{markdown(told['known_models'], told['known_models_not_compared'])}\n"
     )
     counts = f"{len(kernels)} slices of kernels, {len(training)} of training runs, {len(serving)} of serving"
+    yield from figures.run()
     yield f"readme: {counts}, {len(designs)} of designs"
 
 
