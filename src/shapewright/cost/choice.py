@@ -54,9 +54,9 @@ def fit_of(calibration: Calibration, family: str, number_format: str) -> Fit:
         NotCoveredError: neither exists.
     """
     for name in formats_for(number_format):
-        for fit in calibration.fits:
-            if fit.family == family and fit.number_format == name:
-                return fit
+        fit = calibration.get(family, name)
+        if fit is not None:
+            return fit
     return calibration.find(family, number_format)
 
 
@@ -96,8 +96,9 @@ def attention_fits(
     fits = [fit for fit in calibration.fits if base_of(fit) == family]
     if not fits:
         return (calibration.find(family, number_format),)
-    nearest = min(map(distance, fits))
-    return tuple(fit for fit in fits if distance(fit) == nearest)
+    distances = [distance(fit) for fit in fits]
+    nearest = min(distances)
+    return tuple(fit for fit, away in zip(fits, distances, strict=True) if away == nearest)
 
 
 def scan_fits(calibration: Calibration, kind: str, step: str, *, gradient: bool = False) -> tuple[Fit, ...]:

@@ -95,10 +95,7 @@ class CostModel:
         Raises:
             NotCoveredError: no memory-bound kernel is calibrated here.
         """
-        for fit in self.calibration.fits:
-            if fit.family == "memory" and fit.number_format == activations:
-                return fit
-        return self.fit("memory", "bytes")
+        return self.calibration.get("memory", activations) or self.fit("memory", "bytes")
 
     def device(self, number_format: str) -> Device:
         """The nominal numbers for a format."""

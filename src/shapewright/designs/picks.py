@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 from shapewright.architecture.shape import Shape
 from shapewright.designs.alternatives import summary
-from shapewright.designs.breakdown import price_plan
 from shapewright.designs.document import Elasticity, Pick, TieFamily
-from shapewright.designs.energy import mean_power
+from shapewright.designs.energy import mean_powers
 from shapewright.errors import ShapewrightError
-from shapewright.evidence import Figure
 from shapewright.hardware.catalog import accelerator_names, load_accelerator, parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
@@ -75,10 +73,9 @@ def picks(ranking: Ranking, budget: Budget, pins: Mapping[str, int]) -> tuple[Pi
     price = ranking.workload.cluster.price_per_device_hour
     cost = f"{_round(hours[cheap])} device-hours" + (f", ${price.value * hours[cheap]:,.0f}" if price else "")
     found.append(_pick(ranking, cheap, "cheapest", f"loss {edge:.3f} for {cost}", "step time and law"))
-    watts = [_watts(ranking, index) for index in members]
-    if all(figure is not None for figure in watts):
-        seconds = hours[members] * 3600.0 / ranking.workload.cluster.num_devices
-        joules = seconds * np.array([figure.value for figure in watts if figure])
+    watts = _watts(ranking, members)
+    if watts is not None:
+        joules = hours[members] * 3600.0 / ranking.workload.cluster.num_devices * watts
         least = int(np.argmin(joules))
         text = f"loss {edge:.3f} for {format_quantity(float(joules[least]), 'J')}"
         found.append(_pick(ranking, members[least], "least energy", text, "energy of the kernels and law"))
@@ -106,12 +103,21 @@ def _pick(ranking: Ranking, index: int, name: str, text: str, source: str) -> Pi
     )  # fmt: skip
 
 
-def _watts(ranking: Ranking, index: int) -> Figure | None:
-    workload = ranking.arm_of(index).workload
-    priced = price_plan(
-        ranking.shape(index), ranking.plan(index), workload, global_batch=ranking.global_batch
-    )
-    return mean_power(priced, workload)
+def _watts(ranking: Ranking, indices: Sequence[int]) -> Array | None:
+    """Mean power of the cluster under each candidate [W]; None where no power limit is published."""
+    watts = np.empty(len(indices))
+    places = [ranking.place(index) for index in indices]
+    for arm in dict.fromkeys(id(arm) for arm, _ in places):
+        mine = [at for at, (other, _) in enumerate(places) if id(other) == arm]
+        here, rows = places[mine[0]][0], np.array([places[at][1] for at in mine])
+        found = mean_powers(
+            here.candidates.compact(rows), here.sweep.plans.take(here.sweep.best[rows]), here.workload,
+            global_batch=ranking.global_batch,
+        )  # fmt: skip
+        if found is None:
+            return None
+        watts[mine] = [figure.value for figure in found]
+    return watts
 
 
 def time_per_token(shape: Shape, workload: Workload) -> tuple[float, int] | None:

@@ -52,6 +52,16 @@ class Calibration:
 
     accelerator: str
     fits: tuple[Fit, ...]
+    _index: Mapping[tuple[str, str], Fit] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A search looks a fit up ten thousand times; of two with one name the first counts.
+        index = {(fit.family, fit.number_format): fit for fit in reversed(self.fits)}
+        object.__setattr__(self, "_index", index)
+
+    def get(self, family: str, number_format: str) -> Fit | None:
+        """The fit of a family and number format; None where there is none."""
+        return self._index.get((family, number_format))
 
     def find(self, family: str, number_format: str) -> Fit:
         """The fit of a family and number format.
@@ -59,9 +69,9 @@ class Calibration:
         Raises:
             NotCoveredError: there is none.
         """
-        for fit in self.fits:
-            if fit.family == family and fit.number_format == number_format:
-                return fit
+        found = self.get(family, number_format)
+        if found is not None:
+            return found
         own = sorted({fit.number_format for fit in self.fits if fit.family == family})
         families = sorted({fit.family.partition("/")[0] for fit in self.fits})
         more = f" and {len(families) - SHOWN} more" if len(families) > SHOWN else ""

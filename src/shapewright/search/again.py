@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.architecture.shape import ExpertsFFN
 from shapewright.cost.price import cost_model
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.cluster import Cluster
@@ -22,8 +21,7 @@ from shapewright.plan.table import enumerate_plans
 from shapewright.search.arm import Job, learn, memory_limit
 from shapewright.search.budget import Budget
 from shapewright.search.families import FAMILIES
-from shapewright.search.lattice import single
-from shapewright.search.ranking import Ranking
+from shapewright.search.ranking import Arm, Ranking
 from shapewright.search.sweep import sweep_plans
 
 Array = NDArray[Any]
@@ -62,28 +60,38 @@ def once_more(
     Raises:
         NotCoveredError: the changed hardware cannot be priced.
     """
-    rows = []
-    model = cost_model(cluster.accelerator)
-    for index in indices:
-        arm, shape = ranking.arm_of(index), ranking.shape(index)
-        workload = replace(arm.workload, cluster=cluster, model=model)
-        experts = max(
-            (int(b.channel.experts) for b in shape.blocks if isinstance(b.channel, ExpertsFFN)), default=0
-        )
-        plans = enumerate_plans(cluster, seq_len=workload.seq_len, experts=experts, fixed=dict(pins))
-        job = Job(
-            workload=workload, law=ranking.law, budget=budget, batch=ranking.global_batch, centre=1.0,
-            vocab=int(shape.vocab_size), tied=shape.tied_embeddings, shape={}, plan={}, family=FAMILIES[arm.family],
-            unique_tokens=ranking.unique_tokens,
-        )  # fmt: skip
-        one = single(shape)
-        sweep = sweep_plans(
-            one, plans, workload, global_batch=ranking.global_batch, memory_limit=memory_limit(workload)
-        )
-        found = learn(job, one, sweep)
-        rows.append((found.loss[0], sweep.step_time[0], found.tokens[0]))
-    loss, step_time, tokens = (np.array(column, float) for column in zip(*rows, strict=True))
-    return Again(loss=loss, step_time=step_time, tokens=tokens)
+    columns = np.empty((3, len(indices)))
+    arms = np.array([ranking.number_of_arm(index) for index in indices])
+    for number in dict.fromkeys(arms.tolist()):
+        arm, mine = ranking.arms[number], np.flatnonzero(arms == number)
+        rows = np.array([ranking.place(indices[place])[1] for place in mine])
+        found = _priced(ranking, arm, rows, cluster, budget, pins)
+        columns[:, mine] = found.loss, found.sweep.step_time, found.tokens
+    return Again(loss=columns[0], step_time=columns[1], tokens=columns[2])
+
+
+def _priced(
+    ranking: Ranking, arm: Arm, rows: Array, cluster: Cluster, budget: Budget, pins: Mapping[str, int]
+) -> Arm:
+    """Some candidates of an arm under the change."""
+    candidates = arm.candidates.compact(rows)
+    job = Job(
+        workload=arm.workload, law=ranking.law, budget=budget, batch=ranking.global_batch, centre=1.0,
+        vocab=int(candidates.layers.vocab_size), tied=candidates.layers.tied_embeddings, shape={}, plan={},
+        family=FAMILIES[arm.family], unique_tokens=ranking.unique_tokens,
+    )  # fmt: skip
+    if cluster is arm.workload.cluster:
+        # Another budget runs the same steps.
+        return learn(job, candidates, arm.sweep.take(rows))
+    level = "physics" if arm.workload.model.measured is None else "residual"
+    workload = replace(arm.workload, cluster=cluster, model=cost_model(cluster.accelerator, level))
+    plans = enumerate_plans(
+        cluster, seq_len=workload.seq_len, experts=FAMILIES[arm.family].experts, fixed=dict(pins)
+    )
+    sweep = sweep_plans(
+        candidates, plans, workload, global_batch=ranking.global_batch, memory_limit=memory_limit(workload)
+    )
+    return learn(replace(job, workload=workload), candidates, sweep)
 
 
 def scaled(cluster: Cluster, what: str, factor: float) -> Cluster:

@@ -114,6 +114,25 @@ class Candidates:
             mlp_ratio=self.mlp_ratio[rows],
         )
 
+    def compact(self, rows: Array) -> Candidates:
+        """The candidates at ``rows`` with a table of their own layers only."""
+        used, layer = np.unique(self.layer[rows], return_inverse=True)
+        size = np.shape(self.layers.hidden_size)
+
+        def cut(noun: Any) -> Any:
+            """The noun with every array cut to the layers used."""
+            changes = {}
+            for field in fields(noun):
+                value = getattr(noun, field.name)
+                if isinstance(value, np.ndarray):
+                    changes[field.name] = np.broadcast_to(value, size)[used]
+                elif is_dataclass(value):
+                    changes[field.name] = cut(value)
+            return replace(noun, **changes)
+
+        layers = replace(cut(self.layers), blocks=tuple(cut(block) for block in self.layers.blocks))
+        return replace(self.take(rows), layers=layers, layer=layer)
+
     def column(self, values: Any) -> Array:
         """(S,) A size of the layers at every shape."""
         return np.broadcast_to(values, np.shape(self.layers.hidden_size))[self.layer, 0]

@@ -132,9 +132,4 @@ def _without(ranking: Ranking, refused: np.ndarray, counts: dict[str, int]) -> R
         mine = refused[start : start + arm.loss.size]
         start += arm.loss.size
         arms.append(replace(arm, loss=np.where(mine, np.inf, arm.loss)))
-    return Ranking(
-        law=ranking.law,
-        arms=tuple(arms),
-        global_batch=ranking.global_batch,
-        refused={**ranking.refused, **counts},
-    )
+    return replace(ranking, arms=tuple(arms), refused={**ranking.refused, **counts})

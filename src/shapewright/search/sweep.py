@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ class Sweep:
     num_pairs: int
     rejected: dict[str, int]
     """Pairs by the first rule they break."""
+
+    def take(self, rows: Array) -> Sweep:
+        """That of some of the shapes; the counts stay those of all."""
+        columns = ("best", "step_time", "model_flops", "memory", "leanest")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 def sweep_plans(
