@@ -75,19 +75,77 @@ RECORD = SimpleNamespace(step=10, steps=100, loss=1.5, learning_rate=0.01, token
                          step_time_s=0.02, predicted_step_time_s=None, elapsed_s=0.2)  # fmt: skip
 
 
+def stand_in(told, **changes):
+    return SimpleNamespace(**{"init": lambda **k: told.append(k), "log": lambda v, step: told.append((step, v)),
+                              "finish": lambda: told.append("finished")} | changes)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_services_get_the_numbers_at_their_steps(name, monkeypatch, tmp_path):
     told = []
-    fake = SimpleNamespace(init=lambda **k: told.append(k), log=lambda v, step: told.append((step, v)),
-                           finish=lambda: told.append("finished"))  # fmt: skip
-    monkeypatch.setitem(sys.modules, name, fake)
-    with logger(name, tmp_path, "64x2") as watch:
+    monkeypatch.setitem(sys.modules, name, stand_in(told))
+    with logger(name, tmp_path / "run", "64x2") as watch:
         watch(RECORD)
-    assert told[0] == {"project": "shapewright-64x2"}
+    place = {"dir": str(tmp_path / "run")} if name == "wandb" else {}
+    assert told[0] == {"project": "shapewright-64x2", "name": "run", **place}
     assert told[1][0] == 10
     assert told[1][1]["loss"] == 1.5
     assert "predicted_step_time_s" not in told[1][1]
     assert told[2] == "finished"
+
+
+def test_a_service_that_fails_is_told_once_and_prints_nothing_on_stdout(monkeypatch, tmp_path, capsys):
+    def refuse(*args, **kwargs):
+        print("chatter")
+        raise RuntimeError("no space\nmore")
+
+    remarks = []
+    monkeypatch.setitem(sys.modules, "trackio", stand_in([], log=refuse))
+    with logger("trackio", tmp_path, "64x2", remarks.append) as watch:
+        watch(RECORD)
+        watch(RECORD)
+    assert remarks == ["trackio failed and is left alone; the run's own log goes on: no space"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setitem(sys.modules, "wandb", stand_in([], init=refuse))
+    with pytest.raises(UsageError, match="wandb does not start") as caught, logger("wandb", tmp_path, "x"):
+        pass
+    assert "WANDB_MODE=offline" in caught.value.fix
+
+
+def test_tensorboard_reads_back_what_was_logged(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    with logger("tensorboard", tmp_path, "64x2") as watch:
+        watch(RECORD)
+        watch(replace_record(step=20, loss=1.25))
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    found = {
+        (value.tag, event.step): value.tensor.float_val[0]
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    }
+    assert (found["loss", 10], found["loss", 20]) == (1.5, 1.25)
+    assert found["learning_rate", 10] == pytest.approx(0.01)
+    assert ("predicted_step_time_s", 10) not in found
+
+
+def test_wandb_keeps_a_run_offline(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with logger("wandb", tmp_path, "64x2") as watch:
+        watch(RECORD)
+    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert capsys.readouterr().out == ""
+
+
+def test_trackio_keeps_a_run_on_this_machine(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "kept"))
+    pytest.importorskip("trackio")
+    with logger("trackio", tmp_path, "64x2") as watch:
+        watch(RECORD)
+    assert list((tmp_path / "kept").iterdir())
+    assert capsys.readouterr().out == ""
 
 
 def test_a_logger_that_is_not_there_is_said(monkeypatch, tmp_path):

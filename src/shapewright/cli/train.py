@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import date
@@ -153,7 +153,7 @@ def _train(
         peak = _peak(found, training.setup.precision)
         with (
             _live(training, peak, talker) as watch,
-            logger(log_to if team.first else None, folder, found.shape.name) as also,
+            logger(log_to if team.first else None, folder, found.shape.name, _remark(talker)) as also,
         ):
             about = {
                 "precision": training.setup.precision, "micro_batch": training.setup.micro_batch, "corpus": corpus.name,
@@ -175,6 +175,10 @@ def _train(
     else:
         _show(found, training, outcome, corpus)
         out().print(f"next: {_next(found, training, folder, corpus)}", markup=False, soft_wrap=True)
+
+
+def _remark(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(f"remark: {text}", markup=False)
 
 
 def _next(design: Design, training: Training, folder: Path, corpus: Corpus) -> str:

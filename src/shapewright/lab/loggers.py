@@ -1,13 +1,15 @@
 """Where a run's records go beside its own log: TensorBoard, Weights & Biases, trackio.
 
 Decisions: each is a package of its own, loaded only when it is asked for; all get the same numbers under the same names
-at the same steps. The run's own log stays the record: what these services keep can be made again from it.
+at the same steps. The run's own log stays the record: what these services keep can be made again from it, so one that
+fails on the way is told once and left alone. What they print goes to stderr, since stdout is the answer's.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,20 @@ def both(first: Watch, second: Watch) -> Watch:
 
 
 @contextmanager
-def logger(name: str | None, folder: Path, project: str) -> Iterator[Watch]:
+def logger(
+    name: str | None, folder: Path, project: str, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[Watch]:
     """A watcher that logs to ``name``; one that does nothing where it is None.
+
+    Args:
+        name: one of ``KNOWN``.
+        folder: of the run; TensorBoard and wandb keep their files there, trackio in its own place.
+        project: the model's name.
+        tell: called with a remark where the logger fails during the run.
 
     Raises:
         UnknownNameError: no such logger.
-        UsageError: its package is not installed.
+        UsageError: its package is not installed, or it does not start.
     """
     if name is None:
         yield lambda record: None
@@ -42,19 +52,47 @@ def logger(name: str | None, folder: Path, project: str) -> Iterator[Watch]:
     if name not in KNOWN:
         raise UnknownNameError("--log-to", name, KNOWN)
     try:
-        write, close = _tensorboard(folder) if name == "tensorboard" else _service(name, project)
+        with redirect_stdout(sys.stderr):
+            write, close = _tensorboard(folder) if name == "tensorboard" else _service(name, folder, project)
     except ImportError as error:
         raise UsageError(
             f"{name} is not installed",
             "--log-to writes through its package",
             "install it: pip install 'shapewright[log]'",
         ) from error
-    try:
-        yield lambda record: write(
-            record.step, {k: v for k in FIELDS if (v := getattr(record, k)) is not None}
+    except Exception as error:
+        # A service refuses in classes of its own: no account, no network, a full disk.
+        offline = (
+            "log on this machine only: WANDB_MODE=offline"
+            if name == "wandb"
+            else "mend it, or leave --log-to out"
         )
+        raise UsageError(f"{name} does not start", _first_line(error), offline) from error
+    failed = False
+
+    def guarded(call: Callable[[], None]) -> None:
+        nonlocal failed
+        if failed:
+            return
+        try:
+            with redirect_stdout(sys.stderr):
+                call()
+        except Exception as error:
+            failed = True
+            tell(f"{name} failed and is left alone; the run's own log goes on: {_first_line(error)}")
+
+    def watch(record: Any) -> None:
+        values = {key: value for key in FIELDS if (value := getattr(record, key)) is not None}
+        guarded(lambda: write(record.step, values))
+
+    try:
+        yield watch
     finally:
-        close()
+        guarded(close)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _tensorboard(folder: Path) -> tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]:
@@ -69,10 +107,14 @@ def _tensorboard(folder: Path) -> tuple[Callable[[int, dict[str, float]], None],
     return write, writer.close
 
 
-def _service(name: str, project: str) -> tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]:
-    """wandb and trackio share one interface."""
+def _service(
+    name: str, folder: Path, project: str
+) -> tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]:
+    """wandb and trackio share one interface, but for where files go."""
     import importlib
 
     service = importlib.import_module(name)
-    service.init(project=f"shapewright-{project}")
+    place = {"dir": str(folder)} if name == "wandb" else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    service.init(project=f"shapewright-{project}", name=folder.name, **place)
     return lambda step, values: service.log(values, step=step), service.finish
