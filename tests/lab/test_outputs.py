@@ -232,26 +232,40 @@ def test_a_tokenizer_makes_tokens_whose_losses_stay_comparable(tmp_path):
         read_corpus(tmp_path / "text.txt", tmp_path / "text.txt")
 
 
-def test_a_model_of_images_learns_the_digits():
+def test_a_model_of_images_is_estimated_and_learns_the_digits(tmp_path):
     pytest.importorskip("sklearn")
-    from pathlib import Path
+    from typer.testing import CliRunner
 
+    import shapewright as sw
     from shapewright.architecture.shape import Patches
-    from shapewright.lab.state import Setup, TrainState
+    from shapewright.cli.main import app
+    from shapewright.search.joint import Options
 
-    digits = read_corpus(Path("digits"))
-    assert len(digits.train) + len(digits.held_out) == 1797
     mixer = SelfAttention(heads=2, kv_heads=2, head_dim=16, causal=False, rotary_fraction=0.0)
     images = Shape(
         name="vit", vocab_size=10, hidden_size=32, patches=Patches(image_size=8, patch_size=2, channels=1),
         learned_positions=17, blocks=(Block(mixer=mixer, channel=DenseFFN(ffn_size=64), count=1),),
     )  # fmt: skip
-    setup = Setup(shape=images, seq_len=17, batch=32, micro_batch=16, precision="fp32", weight_decay=0.1, beta1=0.9,
-                  beta2=0.99, epsilon=1e-8, gradient_clip=1.0, init_std=0.1, output_init_std=0.1)  # fmt: skip
-    state = TrainState(setup, digits)
-    before = state.judge()
-    for _ in range(60):
-        state.take_step(0.005)
-    assert state.judge() < 0.85 * before
-    with pytest.raises(UsageError, match="does not suit"):
-        TrainState(replace(setup, shape=shape()), digits)
+    design = sw.estimate(
+        images, "laptop_8core", tokens=60 * 32 * 17, options=Options(global_batch=32, precision="fp32")
+    )
+    assert design.run.sequence_length == 17
+    assert design.predicted.loss is design.run.law is None
+    assert any("no shipped law is of images" in each.text for each in design.assumptions)
+    with pytest.raises(UsageError, match=r"seq_len \(=64\) is not that of an image \(=17\)"):
+        sw.estimate(images, "laptop_8core", options=Options(seq_len=64))
+    path = tmp_path / "vit.json"
+    design.save(path)
+
+    def train(*words):
+        return CliRunner().invoke(app, ["train", str(path), *words, "--out", str(tmp_path / "run")])
+
+    done = train("--data", "digits", "--json")
+    told = json.loads(done.stdout)
+    assert told["held_out_loss"] < 2.0 < 2.303  # ln 10 is a guess
+    assert told["bits_per_byte"] is None
+    assert told["corpus"] == "scikit-learn digits"
+    assert "1,461 images to train on" in done.stderr
+    wrong = train("--data", str(path))
+    assert isinstance(wrong.exception, UsageError)
+    assert "does not suit" in str(wrong.exception)

@@ -122,7 +122,7 @@ def _train(
     from shapewright.lab.corpus import read_corpus
     from shapewright.lab.export import config_of, write_checkpoint
     from shapewright.lab.loggers import both, logger
-    from shapewright.lab.state import write_atomic
+    from shapewright.lab.state import check_suits, write_atomic
     from shapewright.lab.team import choose_layout, started, team_of
     from shapewright.lab.train import train
     from shapewright.lab.training import default_device
@@ -131,12 +131,13 @@ def _train(
     layout = choose_layout(found.plan, started(), tp=tp, sharding=sharding)
     with team_of(layout, default_device(on_cpu)) as team:
         corpus = read_corpus(data, tokenizer)
+        check_suits(found.shape, corpus)
         training, remark = _training(found, corpus, minutes, steps, learning_rate, precision, seed, team)
         if choice is not None:
             training = replace(training, setup=replace(training.setup, **choice))
         talker = talk(quiet=not team.first)
-        talker.print(f"{found.shape.name}: {_size(found)} parameters on {corpus.name}, {len(corpus.train):,} bytes to "
-                     f"train on, {len(corpus.held_out):,} held out", markup=False)  # fmt: skip
+        talker.print(f"{found.shape.name}: {_size(found)} parameters on {corpus.name}, {len(corpus.train):,} "
+                     f"{_units(corpus)} to train on, {len(corpus.held_out):,} held out", markup=False)  # fmt: skip
         where = (
             f"{chosen_threads} thread{'s' * (chosen_threads > 1)}" if team.device == "cpu" else team.device
         )
@@ -175,6 +176,13 @@ def _train(
     else:
         _show(found, training, outcome, corpus)
         out().print(f"next: {_next(found, training, folder, corpus)}", markup=False, soft_wrap=True)
+
+
+def _units(corpus: Corpus) -> str:
+    """What a corpus is counted in."""
+    from shapewright.lab.corpus import VOCAB_SIZE
+
+    return "images" if corpus.train.ndim > 1 else "bytes" if corpus.vocab_size == VOCAB_SIZE else "tokens"
 
 
 def _remark(console: Console) -> Callable[[str], None]:
@@ -323,9 +331,9 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
     from shapewright.scaling.law import load_law
 
     console = out()
-    console.print(
-        f"held out: {outcome.bits_per_byte:.4f} bits per byte ({outcome.held_out_loss:.4f} nat per byte)"
-    )
+    units, bits = _units(corpus), outcome.bits_per_byte
+    per = f"{outcome.held_out_loss:.4f} nat per {units.removesuffix('s')}"
+    console.print(f"held out: {per}" if bits is None else f"held out: {bits:.4f} bits per byte ({per})")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("", "predicted", "90 % interval", "measured", "difference"):
         table.add_column(title, justify="left" if not title else "right")
@@ -348,8 +356,8 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
             row("training time, min", total, outcome.own_seconds / 60, 1 / 60, 2)
     if training.predicted_loss is not None and design.run.law is not None:
         law = load_law(design.run.law)
-        if law.unit == "nat/byte":
-            row("bits per byte", training.predicted_loss, outcome.bits_per_byte, 1 / math.log(2.0), 4)
+        if law.unit == "nat/byte" and bits is not None:
+            row("bits per byte", training.predicted_loss, bits, 1 / math.log(2.0), 4)
             console.print(f"the law's text: {law.dataset}; this run's: {corpus.name}", markup=False)
         else:
             console.print(
@@ -362,6 +370,7 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
         if outcome.own_seconds < 0.98 * outcome.seconds
         else ""
     )
+    read = "bytes" if units == "bytes" else "tokens"
     console.print(
-        f"{outcome.steps:,} steps, {outcome.tokens:,} bytes, {outcome.seconds / 60:.1f} minutes{own}"
+        f"{outcome.steps:,} steps, {outcome.tokens:,} {read}, {outcome.seconds / 60:.1f} minutes{own}"
     )

@@ -120,6 +120,7 @@ def make_estimate(
             "epochs are training tokens over unique ones",
             "give --tokens, too",
         )
+    options = _of_images(shape, options)
     cluster = parse_cluster(hardware, settings)
     workload = with_modes(workload_for(cluster, options), options.modes, float(shape.hidden_size))
     batch = options.global_batch or usual_batch(shape, cluster, options, tokens)
@@ -137,7 +138,7 @@ def make_estimate(
         budget=Figure(value=tokens, unit="1", kind="assumed", source="asked for") if tokens else None,
         constraints=_constraints(options),
     )
-    context = Context(assumptions=overrides(settings))
+    context = Context(assumptions=(*overrides(settings), *_unknown_loss(shape, options)))
     if complete:
         plan = _completed(shape, cluster, options, batch)
         check_plan(plan, shape, cluster)
@@ -163,12 +164,43 @@ def make_estimate(
 
 
 def _law_for(shape: Shape, options: Options, tokens: float | None) -> Law | None:
-    if tokens is None:
+    if tokens is None or (shape.patches is not None and not options.law):
         return None
+    flops = 6.0 * float(num_active_params(shape)) * tokens
     return (
-        load_law(options.law)
-        if options.law
-        else default_law(flops=6.0 * float(num_active_params(shape)) * tokens)
+        load_law(options.law) if options.law else default_law(flops=flops, vocab_size=int(shape.vocab_size))
+    )
+
+
+def _of_images(shape: Shape, options: Options) -> Options:
+    """The options with the sequence that an image of the shape is; as they were for text.
+
+    Raises:
+        UsageError: another length was asked for.
+    """
+    if shape.patches is None:
+        return options
+    length = shape.patches.num_tokens
+    if options.seq_len not in (None, length):
+        raise UsageError(
+            f"seq_len (={options.seq_len}) is not that of an image (={length})",
+            f"{shape.name} reads images of {shape.patches.image_size} pixels in patches of {shape.patches.patch_size}",
+            "leave --seq-len out",
+        )
+    return replace(options, seq_len=length)
+
+
+def _unknown_loss(shape: Shape, options: Options) -> tuple[Assumption, ...]:
+    """What is said where nothing predicts the loss of images."""
+    if shape.patches is None or options.law:
+        return ()
+    return (
+        Assumption(
+            name="loss law",
+            text="none: no shipped law is of images, so no loss is predicted",
+            kind="assumed",
+            source="--law FILE names one of your own",
+        ),
     )
 
 

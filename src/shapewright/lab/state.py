@@ -82,11 +82,7 @@ class TrainState:
         self.net.to(device)
         self._orders: Orders = {} if team.alone else spread(self.net, team)
         self.patches = setup.shape.patches
-        if (self.patches is None) != (corpus.train.ndim == 1):
-            raise UsageError(
-                f"{corpus.name} does not suit {setup.shape.name}", "one is of images and the other of text",
-                "give a design of images --data digits, and one of text a text",
-            )  # fmt: skip
+        check_suits(setup.shape, corpus)
         self.windows = (
             Rows(corpus.train, seed=setup.seed)
             if self.patches is not None
@@ -197,6 +193,15 @@ class TrainState:
                 return functional.cross_entropy(logits.float(), rows[:, -1].long())
             logits = self.net(rows[:, :-1])
         return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
+
+
+def check_suits(shape: Shape, corpus: Corpus) -> None:
+    """Raises UsageError where one is of images and the other of text."""
+    if (shape.patches is None) != (corpus.train.ndim == 1):
+        raise UsageError(
+            f"{corpus.name} does not suit {shape.name}", "one is of images and the other of text",
+            "give a design of images --data digits, and one of text a text",
+        )  # fmt: skip
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:

@@ -67,8 +67,9 @@ class Outcome:
     train_loss: float
     """Of the last line of the log [nat/token]."""
     held_out_loss: float
-    """[nat/token]."""
-    bits_per_byte: float
+    """[nat/token], or nat per image."""
+    bits_per_byte: float | None
+    """None of images."""
     predicted_step_time_s: float | None
     predicted_loss: float | None
 
@@ -193,7 +194,7 @@ class _Run:
             steps=self.state.step, tokens=self.state.step * t.setup.batch_tokens, seconds=seconds, own_seconds=self.own,
             step_time_s=statistics.median(line["step_time_s"] for line in self.lines),
             train_loss=self.lines[-1]["loss"], held_out_loss=loss,
-            bits_per_byte=loss / math.log(2.0) / self.bytes_per_token,
+            bits_per_byte=None if t.setup.shape.patches else loss / math.log(2.0) / self.bytes_per_token,
             predicted_step_time_s=t.predicted_step.value if t.predicted_step else None,
             predicted_loss=t.predicted_loss.value if t.predicted_loss else None,
         )  # fmt: skip
