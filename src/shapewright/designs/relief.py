@@ -95,7 +95,8 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Plan]]:
             changed = replace(plan, recompute=RECOMPUTE.index(level), recompute_layers=0)
             yield f"--recompute {level}", changed
     for state in range(int(plan.sharding) + 1, len(SHARDING)):
-        if plan.dp > 1 and (SHARDING[state] != "parameters" or plan.pp == 1):
+        # Under a pipeline gradients stay whole until the end, and weights too.
+        if plan.dp > 1 and (SHARDING[state] == "optimizer" or plan.pp == 1):
             whole = replace(plan, sharding=state, dp_shard=int(plan.dp), dp_replicate=1)
             yield f"--sharding {SHARDING[state]} --dp-shard {int(plan.dp)}", whole
     if plan.dp_replicate > 1 and plan.sharding > 0:

@@ -14,6 +14,9 @@ Decisions:
   that without accumulation the first moment has none.
 - What meters read differs: the driver counts context, workspaces and unusable gaps; an allocator's *reserved* leaves out
   the context; *allocated* leaves out the gaps as well (``METERS``).
+- Sharded gradients under a pipeline are whole until the last micro-batch and leave then, once: so does
+  ``torch.distributed.pipelining`` (``stage.py`` keeps FSDP2 from syncing and resharding before the last backward pass);
+  DeepSpeed's ``PipelineEngine`` refuses ZeRO-2, and Megatron shards the optimizer only.
 - Fully sharded weights: the sharded master copy is optimizer state; at the loss the head and the next layer are gathered.
 """
 
@@ -82,7 +85,8 @@ def memory_of(held: Held, plan: Plan, precision: Precision, micro_batches: Array
     copies = np.where((schedule == 3) & (pp > 1), 2.0, 1.0)
     gathered = (held.head_params + held.layer_params) * precision.weight_bytes
     weights = np.where(full, gathered, copies * held.params * precision.weight_bytes)
-    gradients = np.where(sharding >= 2, held.owned, copies * held.params) * precision.gradient_bytes
+    cut = full | (sharding == 2) & (pp == 1)
+    gradients = np.where(cut, held.owned, copies * held.params) * precision.gradient_bytes
     optimizer = np.where(offload == 1, 0.0, held.owned * precision.optimizer_bytes)
     drifting = np.asarray(plan.sync_every) > 1
     optimizer = optimizer + np.where(drifting, held.owned * OUTER_BYTES, 0.0)

@@ -172,7 +172,7 @@ def training_steps(
     held, split_params, expert_params = _held(layer, embedding, head, plan, layers, counted, kept)
     inward, outward = _gradients(wires, split_params, expert_params, plan, precision, trainable)
     owned = held.owned
-    rounds = np.where(sharding == 2, micro_batches, 1.0)
+    rounds = np.where((sharding == 2) & (pp == 1), micro_batches, 1.0)
     exposed_inward = _uncovered(inward, layers * forward, kappa)
     # The first gather of a step has nothing to hide behind.
     exposed = exposed_inward + rounds * _uncovered(outward, layers * backward, kappa) + gather
@@ -359,8 +359,8 @@ def _gradients(
     """(weights that come in, gradients that go out) of a step, as seconds on the wire.
 
     Plain data parallelism all-reduces gradients during the last backward pass; ZeRO-1 reduce-scatters them there and
-    gathers weights during the next forward pass; ZeRO-2 keeps no whole gradient, so it scatters after every
-    micro-batch. Copies along context parallelism reduce together with data parallelism. With sharded parameters only
+    gathers weights during the next forward pass; ZeRO-2 keeps no whole gradient, so without a pipeline it scatters after
+    every micro-batch. Copies along context parallelism reduce together with data parallelism. With sharded parameters only
     the replicas of a shard all-reduce here; the rest is in the layers' pace.
     """
     gradients, weights = split * precision.gradient_bytes, split * precision.weight_bytes
