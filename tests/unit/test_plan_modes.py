@@ -176,6 +176,13 @@ def test_zero_two_scatters_after_every_micro_batch(price) -> None:
     assert two.step_time >= one.step_time
 
 
+def test_under_a_pipeline_sharded_gradients_stay_whole_and_leave_once(price) -> None:
+    """``torch.distributed.pipelining`` keeps FSDP2 from syncing before the last backward pass; DeepSpeed refuses it."""
+    one, two = (price(Plan(pp=4, dp_shard=16, sharding=s)) for s in (1, 2))
+    assert two.step_time == one.step_time
+    assert two.memory == one.memory
+
+
 def test_hybrid_sharding_reduces_shards_among_copies(price) -> None:
     whole, hybrid = price(Plan(dp_shard=64, sharding=3)), price(Plan(dp_shard=8, dp_replicate=8, sharding=3))
     assert scalar(hybrid.steps.optimizer_state) == pytest.approx(8 * scalar(whole.steps.optimizer_state))

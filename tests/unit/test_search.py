@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,11 @@ from shapewright.architecture.graph import num_params
 from shapewright.designs.breakdown import price_plan
 from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
-from shapewright.plan.rules import check_plan
+from shapewright.plan.pairs import memory_of_pairs, price_local, steps_of_pairs
+from shapewright.plan.rules import attention_heads, check_plan, valid_for
 from shapewright.plan.table import enumerate_plans
-from shapewright.search.arm import memory_limit
+from shapewright.scaling.law import load_law
+from shapewright.search.arm import Job, memory_limit, price_arm
 from shapewright.search.budget import Budget
 from shapewright.search.guess import round_batch
 from shapewright.search.joint import Options, rank, search_precisions, workload_for
@@ -70,6 +74,75 @@ def test_the_sweep_finds_what_a_loop_over_all_pairs_finds(small) -> None:
             if priced.memory <= limit:
                 best = min(best, priced.step_time)
         assert sweep.step_time[index] == pytest.approx(best, rel=1e-9)
+
+
+def test_timing_only_what_can_be_fastest_gives_what_timing_everything_gives(small) -> None:
+    """To the bit, memory and counts included; a limit that some shapes exceed under every plan."""
+    workload, candidates, plans = small
+    limit = 0.07 * memory_limit(workload)
+    sweep = sweep_plans(candidates, plans, workload, global_batch=64, memory_limit=limit)
+    local = price_local(candidates.layers, plans, workload)
+    unit = np.broadcast_to(np.asarray(plans.dp) * plans.micro_batch, len(plans))
+    dealt = (64 % unit == 0) & ((np.asarray(plans.vpp) == 1) | (64 // unit >= plans.pp))
+    too_big = 0
+    for depth in np.unique(candidates.depth):
+        rows, columns = np.flatnonzero(candidates.depth == depth), np.flatnonzero(dealt)
+        columns = columns[depth % (np.asarray(plans.pp) * plans.vpp)[columns] == 0]
+        steps = steps_of_pairs(
+            local,
+            plans,
+            workload,
+            layer=candidates.layer[rows, None],
+            plan=columns,
+            depth=depth,
+            global_batch=64,
+        )
+        lean = memory_of_pairs(
+            local,
+            plans,
+            workload,
+            layer=candidates.layer[rows, None],
+            plan=columns,
+            depth=depth,
+            global_batch=64,
+        )
+        assert np.array_equal(lean, steps.memory)
+        rules = valid_for(
+            plans.take(columns), heads=[(candidates.column(h)[rows, None], candidates.column(kv)[rows, None])
+                                        for h, kv in attention_heads(candidates.layers)],
+            depth=depth, hidden_size=candidates.column(candidates.layers.hidden_size)[rows, None],
+        )  # fmt: skip
+        allowed = np.broadcast_to(
+            np.logical_and.reduce(np.broadcast_arrays(*rules.values())), steps.step_time.shape
+        )
+        time = np.where(allowed & (steps.memory <= limit), steps.step_time, np.inf)
+        too_big += int((allowed & (steps.memory > limit)).sum())
+        best, found = np.argmin(time, axis=1), np.isfinite(time).any(axis=1)
+        at = np.where(found, best, np.argmin(np.where(allowed, steps.memory, np.inf), axis=1))
+        index = np.arange(rows.size)
+        assert np.array_equal(sweep.best[rows], np.where(found, columns[best], -1))
+        assert np.array_equal(sweep.step_time[rows], time[index, best])
+        assert np.array_equal(sweep.memory[rows], steps.memory[index, at])
+        assert np.array_equal(sweep.model_flops[rows], steps.model_flops[index, at])
+        assert np.array_equal(sweep.leanest[rows][~found], columns[at][~found])
+    assert sweep.rejected["memory of the fullest device"] == too_big
+    assert (sweep.best < 0).any()
+    assert (sweep.best >= 0).any()
+
+
+def test_a_hasty_search_finds_the_choice_of_a_whole_one() -> None:
+    options = Options(seq_len=2048)
+    one = Job(
+        workload=workload_for(parse_cluster("8xh100_sxm"), options), law=load_law("chinchilla_shape"),
+        budget=Budget(kind="time", value=864000.0), batch=256, centre=4e9, vocab=50304, tied=False,
+        shape={"head_dim": 128}, plan={"micro_batch": 2}, reach=3.0,
+    )  # fmt: skip
+    whole, hasty = price_arm(one), price_arm(replace(one, hasty=True))
+    best, chosen = int(np.argmin(whole.loss)), int(np.argmin(hasty.loss))
+    assert whole.loss.size > 4 * np.isfinite(hasty.loss).sum() > 0
+    assert whole.loss[best] == hasty.loss[chosen]
+    assert whole.candidates.shape(best) == hasty.candidates.shape(chosen)
+    assert whole.tokens[best] == hasty.tokens[chosen]
 
 
 def test_every_pair_is_priced_or_rejected_by_a_rule(small) -> None:

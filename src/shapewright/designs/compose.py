@@ -13,6 +13,7 @@ from shapewright.architecture.shape import Shape
 from shapewright.cost.device import peak_of
 from shapewright.designs import breakdown
 from shapewright.designs.breakdown import PricedPlan, price_plan
+from shapewright.designs.corpora import corpus_trust, elsewhere
 from shapewright.designs.document import (
     SCHEMA_VERSION,
     Assumption,
@@ -110,7 +111,7 @@ def compose(
     token_figure = train_time = energy = dollars = loss = flops = None
     chosen_recipe: Recipe | None = None
     repeated: Repetition | None = None
-    sibling: Trust | None = None
+    beside: list[Trust] = []
     warnings: list[str] = []
     power = mean_power(priced, workload)
     if tokens is not None:
@@ -165,9 +166,9 @@ def compose(
             if factor > 1.0:
                 warnings.append(_extrapolation(law, factor))
             warnings += outside_shapes(law, traits)
-            sibling = conditional_sibling(
-                law, traits, tokens=tokens, number_format=workload.precision.matmul_format
-            )
+            asked = {"tokens": tokens, "number_format": workload.precision.matmul_format}
+            sibling = conditional_sibling(law, traits, **asked)
+            beside += [row for row in (sibling, corpus_trust(law, elsewhere(law, traits, **asked))) if row]
             if float(shape.vocab_size) < FEW_TOKENS and law.unit != "nat/byte":
                 warnings.append(_bytes(law, float(shape.vocab_size), loss))
     return Design(
@@ -217,7 +218,7 @@ def compose(
         loss_curve=context.loss_curve,
         trust=(
             *_trust(priced, workload, law if loss is not None else None),
-            *((sibling,) if sibling is not None else ()),
+            *beside,
         ),
         warnings=tuple(warnings),
         ties=context.ties,
