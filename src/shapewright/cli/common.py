@@ -93,5 +93,5 @@ def write_bytes(path: Path, content: bytes, *, overwrite: bool) -> None:
         if part is not None:
             Path(part).unlink(missing_ok=True)
         raise UsageError(
-            f"{path} cannot be written", str(error), "choose another place with --out"
+            f"{path} cannot be written", str(error), "name another place, or make this one writable"
         ) from error

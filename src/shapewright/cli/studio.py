@@ -46,6 +46,10 @@ def command(
             "it is not installed",
             "install it: pip install 'shapewright[studio]'",
         ) from error
+    if ladders.exists() and not ladders.is_dir():
+        raise UsageError(
+            f"--ladders (={ladders}) is a file", "ladders are kept in a folder", "name a folder; it is made when needed"
+        )  # fmt: skip
     import socket
 
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)

@@ -298,7 +298,7 @@ def comparison(shown: list[tuple[State, Design]], keep: tuple[str, ...]) -> dict
     def add(label: str, texts: list[str], values: list[float | None] | None = None, better: int = -1) -> None:
         best: set[int] = set()
         known = [v for v in values or () if v is not None]
-        if len(known) > 1 and max(known) > min(known):
+        if len(known) > 1 and max(known) > min(known) and len(set(texts)) > 1:
             top = min(known) if better < 0 else max(known)
             best = {i for i, v in enumerate(values or ()) if v == top}
         rows.append({"label": label, "cells": [(text, i in best) for i, text in enumerate(texts)]})
