@@ -9,13 +9,16 @@ import typer
 
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json_text, refuse_existing, talk, write_text
+from shapewright.cli.plan_options import Axes, grouped
 from shapewright.errors import UsageError
 
 if TYPE_CHECKING:
     from shapewright.search.serve import ServingLimits
 
 
+@grouped
 def command(
+    *,
     hardware: Annotated[
         str, typer.Argument(help="For example 64xh100_sxm, dgx_b200, this, or a .toml file.")
     ],
@@ -79,15 +82,7 @@ def command(
     unique_tokens: o.UniqueTokens = None,
     level: o.LevelName = "physics",
     batch: o.Batch = None,
-    tp: o.Tp = None,
-    pp: o.Pp = None,
-    vpp: o.Vpp = None,
-    cp: o.Cp = None,
-    dp_shard: o.DpShard = None,
-    dp_replicate: o.DpReplicate = None,
-    micro_batch: o.MicroBatch = None,
-    recompute: o.Recompute = None,
-    sharding: o.Sharding = None,
+    axes: Axes,
     settings: o.Settings = None,
     output: Annotated[
         Path | None, typer.Option("--out", help="Write the design, and its schema beside it.")
@@ -117,19 +112,7 @@ def command(
             "ffn_size": ffn_size,
         }
     )
-    plan = o.plan_pins(
-        tp=tp,
-        pp=pp,
-        vpp=vpp,
-        cp=cp,
-        ep=None,
-        etp=None,
-        dp_shard=dp_shard,
-        dp_replicate=dp_replicate,
-        micro_batch=micro_batch,
-        recompute=recompute,
-        sharding=sharding,
-    )
+    plan = axes.pins()
     if width and heads and width % heads and not head_dim:
         raise UsageError(
             f"--heads (={heads}) must divide --width (={width})",

@@ -9,9 +9,12 @@ import typer
 
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json_text, refuse_existing, talk, write_text
+from shapewright.cli.plan_options import Axes, Modes, Run, grouped
 
 
+@grouped
 def command(
+    *,
     model: Annotated[str, typer.Argument(help="A config.json, its folder, or the name of a known model.")],
     on: Annotated[str, typer.Option("--on", help="Hardware, e.g. 64xh100_sxm.")],
     tokens: Annotated[
@@ -24,29 +27,9 @@ def command(
     law: o.LawName = None,
     unique_tokens: o.UniqueTokens = None,
     level: o.LevelName = "physics",
-    tp: o.Tp = None,
-    pp: o.Pp = None,
-    vpp: o.Vpp = None,
-    cp: o.Cp = None,
-    ep: o.Ep = None,
-    etp: o.Etp = None,
-    dp_shard: o.DpShard = None,
-    dp_replicate: o.DpReplicate = None,
-    micro_batch: o.MicroBatch = None,
-    recompute: o.Recompute = None,
-    sharding: o.Sharding = None,
-    schedule: o.Schedule = None,
-    sequence_parallel: o.SequenceParallel = None,
-    async_tp: o.AsyncTp = None,
-    context: o.ContextOrder = None,
-    recompute_layers: o.RecomputeLayers = None,
-    offload: o.Offload = None,
-    sync_every: o.SyncEvery = None,
-    optimizer: o.OptimizerName = "adamw",
-    imbalance: o.Imbalance = 1.0,
-    cuda_graphs: o.CudaGraphs = False,
-    lora: o.Lora = 0,
-    mtbf: o.Mtbf = None,
+    axes: Axes,
+    modes: Modes,
+    run: Run,
     settings: o.Settings = None,
     output: Annotated[
         Path | None, typer.Option("--out", help="Write the estimate as a design document.")
@@ -64,27 +47,7 @@ def command(
     from shapewright.units import parse_quantity
 
     o.positive({"seq_len": seq_len, "batch": batch})
-    plan = o.plan_pins(
-        tp=tp,
-        pp=pp,
-        vpp=vpp,
-        cp=cp,
-        ep=ep,
-        etp=etp,
-        dp_shard=dp_shard,
-        dp_replicate=dp_replicate,
-        micro_batch=micro_batch,
-        recompute=recompute,
-        sharding=sharding,
-    ) | o.plan_modes(
-        schedule=schedule,
-        sequence_parallel=sequence_parallel,
-        async_tp=async_tp,
-        context=context,
-        recompute_layers=recompute_layers,
-        offload=offload,
-        sync_every=sync_every,
-    )
+    plan = axes.pins() | modes.pins()
     refuse_existing(output, overwrite=force)
     amount = parse_quantity(tokens, "1", "--tokens") if tokens else None
     options = Options(
@@ -96,9 +59,7 @@ def command(
         global_batch=batch,
         plan=plan,
         level=o.level_named(level),
-        modes=o.run_modes(
-            optimizer=optimizer, imbalance=imbalance, cuda_graphs=cuda_graphs, lora=lora, mtbf=mtbf
-        ),
+        modes=run.modes(),
     )
     found = make_estimate(resolve_model(model), on, options, tokens=amount, settings=tuple(settings or ()))
     if json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -199,99 +199,6 @@ Mtbf = Annotated[
     str | None,
     typer.Option("--mtbf", help="Mean time between failures of a device, e.g. 50000h.", rich_help_panel=RUN),
 ]
-
-
-def plan_modes(
-    *,
-    schedule: str | None,
-    sequence_parallel: bool | None,
-    async_tp: bool | None,
-    context: str | None,
-    recompute_layers: int | None,
-    offload: str | None,
-    sync_every: int | None,
-) -> dict[str, int]:
-    """The modes that were given.
-
-    Raises:
-        UsageError: a count below 1, or a word that is not known.
-    """
-    from shapewright.plan.parallel import WORDS
-
-    pins = positive({"sync_every": sync_every, "recompute_layers": recompute_layers})
-    for name, switch in (("sequence_parallel", sequence_parallel), ("async_tp", async_tp)):
-        if switch is not None:
-            pins[name] = int(switch)
-    for name, word in (("schedule", schedule), ("context", context), ("offload", offload)):
-        if word is not None:
-            pins[name] = _index(name, word, WORDS[name])
-    return pins
-
-
-def run_modes(*, optimizer: str, imbalance: float, cuda_graphs: bool, lora: int, mtbf: str | None) -> Any:
-    """How the run trains (``plan.modes.Modes``).
-
-    Raises:
-        UsageError: a time that is none.
-    """
-    from shapewright.plan.goodput import DEVICE_MTBF_S
-    from shapewright.plan.modes import Modes
-    from shapewright.units import parse_quantity
-
-    return Modes(
-        optimizer=optimizer,
-        imbalance=imbalance,
-        cuda_graphs=cuda_graphs,
-        adapter_rank=lora,
-        device_mtbf_s=parse_quantity(mtbf, "s", "--mtbf") if mtbf else DEVICE_MTBF_S,
-    )
-
-
-def _index(name: str, word: str, words: tuple[str, ...]) -> int:
-    if word not in words:
-        raise UsageError(
-            f"--{name} (={word!r}) is not known", f"known: {', '.join(words)}", f"try: --{name} {words[0]}"
-        )
-    return words.index(word)
-
-
-def plan_pins(
-    *,
-    tp: int | None,
-    pp: int | None,
-    vpp: int | None,
-    cp: int | None,
-    ep: int | None,
-    etp: int | None,
-    dp_shard: int | None,
-    dp_replicate: int | None,
-    micro_batch: int | None,
-    recompute: str | None,
-    sharding: str | None,
-) -> dict[str, int]:
-    """The axes that were given, checked one by one.
-
-    Raises:
-        UsageError: a count below 1, or a word that is not known.
-    """
-    from shapewright.plan.parallel import RECOMPUTE, SHARDING
-
-    counts = {
-        "tp": tp,
-        "pp": pp,
-        "vpp": vpp,
-        "cp": cp,
-        "ep": ep,
-        "etp": etp,
-        "dp_shard": dp_shard,
-        "dp_replicate": dp_replicate,
-        "micro_batch": micro_batch,
-    }
-    pins = positive(counts)
-    for name, word, words in (("recompute", recompute, RECOMPUTE), ("sharding", sharding, SHARDING)):
-        if word is not None:
-            pins[name] = _index(name, word, words)
-    return pins
 
 
 def positive(counts: dict[str, int | None]) -> dict[str, int]:

@@ -8,36 +8,21 @@ import typer
 
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json
+from shapewright.cli.plan_options import Axes, Modes, Run, grouped
 
 
+@grouped
 def command(
+    *,
     model: Annotated[str, typer.Argument(help="A config.json, its folder, or the name of a known model.")],
     on: Annotated[str, typer.Option("--on", help="Hardware, e.g. 64xh100_sxm.")],
     seq_len: o.SeqLen = None,
     batch: o.Batch = None,
     precision: o.PrecisionName = None,
     framework: o.FrameworkName = None,
-    tp: o.Tp = None,
-    pp: o.Pp = None,
-    vpp: o.Vpp = None,
-    cp: o.Cp = None,
-    ep: o.Ep = None,
-    etp: o.Etp = None,
-    dp_shard: o.DpShard = None,
-    dp_replicate: o.DpReplicate = None,
-    micro_batch: o.MicroBatch = None,
-    recompute: o.Recompute = None,
-    sharding: o.Sharding = None,
-    schedule: o.Schedule = None,
-    sequence_parallel: o.SequenceParallel = None,
-    async_tp: o.AsyncTp = None,
-    context: o.ContextOrder = None,
-    offload: o.Offload = None,
-    optimizer: o.OptimizerName = "adamw",
-    imbalance: o.Imbalance = 1.0,
-    cuda_graphs: o.CudaGraphs = False,
-    lora: o.Lora = 0,
-    mtbf: o.Mtbf = None,
+    axes: Axes,
+    modes: Modes,
+    run: Run,
     show: Annotated[int, typer.Option(min=1, help="Plans of the front to show.")] = 12,
     settings: o.Settings = None,
     json: o.Json = False,
@@ -51,36 +36,14 @@ def command(
     from shapewright.search.joint import Options
 
     o.positive({"seq_len": seq_len, "batch": batch})
-    pins = o.plan_pins(
-        tp=tp,
-        pp=pp,
-        vpp=vpp,
-        cp=cp,
-        ep=ep,
-        etp=etp,
-        dp_shard=dp_shard,
-        dp_replicate=dp_replicate,
-        micro_batch=micro_batch,
-        recompute=recompute,
-        sharding=sharding,
-    ) | o.plan_modes(
-        schedule=schedule,
-        sequence_parallel=sequence_parallel,
-        async_tp=async_tp,
-        context=context,
-        recompute_layers=None,
-        offload=offload,
-        sync_every=None,
-    )
+    pins = axes.pins() | modes.pins()
     options = Options(
         seq_len=seq_len,
         precision=precision,
         framework=framework,
         global_batch=batch,
         plan=pins,
-        modes=o.run_modes(
-            optimizer=optimizer, imbalance=imbalance, cuda_graphs=cuda_graphs, lora=lora, mtbf=mtbf
-        ),
+        modes=run.modes(),
     )
     found = search_for(resolve_model(model), on, options, settings=tuple(settings or ()))
     if json:

@@ -59,6 +59,7 @@ def make_design(
         InfeasibleError, NotCoveredError, UsageError: see ``errors``.
     """
     cluster = parse_cluster(hardware, settings)
+    _check_expert_axes(options)
     ranking = rank(cluster, budget, options)
     asked, serving = options, None
     if serve is not None:
@@ -99,6 +100,17 @@ def make_design(
         context=context,
         unique_tokens=options.unique_tokens,
     )
+
+
+def _check_expert_axes(options: Options) -> None:
+    """Refuse axes that would split nothing: they would stand in the request and do nothing."""
+    for axis in ("ep", "etp"):
+        if options.plan.get(axis, 1) > 1 and options.family == "dense":
+            raise UsageError(
+                f"--{axis} (={options.plan[axis]}) splits experts, and a dense model has none",
+                "dense models are what is laid out without a word",
+                f"leave --{axis} out, or add --search moe",
+            )
 
 
 def make_estimate(

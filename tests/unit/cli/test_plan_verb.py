@@ -77,3 +77,26 @@ def test_a_plan_that_does_not_fit_names_three_changes_and_their_cost() -> None:
     assert " B (" in text
     assert text.count("fits with --") == 3
     assert text.count("step +") + text.count("step -") == 3
+
+
+def test_verbs_that_plan_take_the_same_options() -> None:
+    from inspect import signature
+
+    from shapewright.cli import design, estimate, plan
+    from shapewright.cli.plan_options import Axes, Modes, Run
+
+    shown = {verb: set(signature(verb.command).parameters) for verb in (design, estimate, plan)}
+    for group, verbs in (
+        (Axes, (design, estimate, plan)),
+        (Modes, (estimate, plan)),
+        (Run, (estimate, plan)),
+    ):
+        for verb in verbs:
+            assert set(group.__slots__) <= shown[verb], verb.__name__
+            assert not {"axes", "modes", "run"} & shown[verb]
+
+
+def test_axes_of_experts_are_refused_where_there_are_none() -> None:
+    done = run("design", "8xh100_sxm", "--hours", "2", "--ep", "2")
+    assert isinstance(done.exception, UsageError)
+    assert "--ep (=2) splits experts" in str(done.exception)
