@@ -40,7 +40,7 @@ def corpus_trust(law: Law, losses: dict[str, float]) -> Trust:
     if losses:
         low, high = _ends(losses)
         text += f"; by {len(losses)} laws of other corpora the same run reads {low} to {high} (--law NAME asks one)"
-    return Trust(name="corpus", kind="derived", text=text, source="scaling laws of data/laws")
+    return Trust(name="corpus", kind="fitted", text=text, source=law.source)
 
 
 def _ends(losses: dict[str, float]) -> Iterable[str]:
