@@ -126,6 +126,16 @@ def kernels(
     level: Annotated[
         str, typer.Option(help="physics, or residual (physics and measured neighbours).")
     ] = "physics",
+    unmeasured: Annotated[
+        bool, typer.Option("--unmeasured", help="Price each device by its relatives, its own fits left out.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option(help="A dimension whose values become slices: head_dim, ...")
+    ] = None,
+    unseen: Annotated[
+        str | None,
+        typer.Option(help="Dimensions of whose tuples a fifth is left out: n,k. Needs --level residual."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -144,8 +154,16 @@ def kernels(
     from shapewright.lab.calibrate import REPORT_PARTS
     from shapewright.validation import kernels as rows
     from shapewright.validation.silicon import measured_tables, version_remark
+    from shapewright.validation.views import View
 
     level_named(level)
+    if (unseen or unmeasured) and (level == "residual") is not bool(unseen):
+        raise UsageError(
+            f"--{'unseen' if unseen else 'unmeasured'} does not go with --level {level}",
+            "unseen sizes are left out of the residual level; an unmeasured device has none",
+            "try: --unseen n,k --level residual, or --unmeasured alone",
+        )
+    view = View(unmeasured=unmeasured, by=by, unseen=tuple(unseen.split(",")) if unseen else ())
     name = load_accelerator(gpu).name if gpu is not None else None
     if data is not None:
         if not data.exists():
@@ -161,7 +179,7 @@ def kernels(
         skips = [rows.Skip(row=item.where, reason=item.reason, count=item.count) for item in left]
         parts = REPORT_PARTS
     chosen = rows.only(tables, family=family, number_format=number_format)
-    scored, failed = rows.score_all(chosen, held_out=parts, with_residual=level == "residual")
+    scored, failed = rows.score_all(chosen, held_out=parts, with_residual=level == "residual", view=view)
     unread = len(skips) if data is not None else 0
     result = rows.document(rows.slices(scored, unread), [*skips, *failed])
     if as_json:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from shapewright.cost.residual import Residual
 from shapewright.errors import DocumentError, NotCoveredError, ShapewrightError
 from shapewright.hardware.calibration import Fit
 from shapewright.hardware.catalog import load_accelerator
+from shapewright.validation.views import View, unmeasured_model
 
 Array = NDArray[np.float64]
+PLAIN = View()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,30 +161,45 @@ def kernel_format_of(rows: Measurements) -> KernelFormat:
 
 
 def score_all(
-    tables: Iterable[Measurements], *, held_out: tuple[int, ...] | None, with_residual: bool = False
+    tables: Iterable[Measurements],
+    *,
+    held_out: tuple[int, ...] | None,
+    with_residual: bool = False,
+    view: View = PLAIN,
 ) -> tuple[list[Scored], list[Skip]]:
     """Predict all tables; ``held_out`` keeps the rows whose hash is in these parts, None keeps all.
 
     ``with_residual`` corrects the physics by the residuals of the rows outside ``held_out``; of somebody else's rows by
     those of all installed ones.
+
+    Raises:
+        UsageError: the view names a dimension that a table has not.
     """
     scored, skips, models = [], [], {}
     for table in tables:
         for rows in variants(table):
             part = rows.part()
-            kept = rows if held_out is None else rows.take(np.isin(part, held_out))
+            out = view.left_out(rows) if view.unseen else np.ones(len(rows), bool)
+            kept = rows.take(out if held_out is None else out & np.isin(part, held_out))
             name = f"{rows.accelerator}/{family_of(rows.family).label}/{rows.number_format}"
             if not len(kept):
                 continue
+            pieces = list(view.pieces(kept))
             try:
                 if rows.accelerator not in models:
                     level: Level = "residual" if with_residual and held_out is None else "physics"
-                    models[rows.accelerator] = cost_model(load_accelerator(rows.accelerator), level)
-                model = models[rows.accelerator]
-                residual = (
-                    residual_of(model, rows, held_out) if with_residual and held_out is not None else None
-                )
-                scored.append(score(model, kept, residual))
+                    models[rows.accelerator] = (
+                        unmeasured_model(rows.accelerator)
+                        if view.unmeasured
+                        else cost_model(load_accelerator(rows.accelerator), level)
+                    )
+                model, residual = models[rows.accelerator], None
+                if with_residual and held_out is not None:
+                    known = rows.take(~out) if view.unseen else rows
+                    residual = residual_of(model, known, held_out)
+                for suffix, piece in pieces:
+                    found = score(model, piece, residual)
+                    scored.append(replace(found, name=found.name + suffix))
             except ShapewrightError as error:
                 skips.append(Skip(row=name, reason=error.what, count=len(kept)))
                 scored.append(_nothing(name, len(kept)))
