@@ -8,7 +8,7 @@ from shapewright.lab import ladder_run
 from shapewright.lab.rungs import Job
 
 ladder_run.SAVE_EVERY_S = ladder_run.TELL_EVERY_S = 0.0
-JOB = Job(name="rung_8x1", role="rung", layout=(8, 1, 8), learning_rate=0.01, ratios=(16.0, 32.0))
+JOB = Job(name="rung_8x1", role="rung", layout=(8, 1, 8), learning_rate=0.01, ratios=(4.0, 8.0))
 
 if __name__ == "__main__":
     ladder_run.run_job(JOB, sys.argv[2], sys.argv[1])

@@ -37,7 +37,7 @@ from shapewright.lab.ladder_run import STOP, run_job  # noqa: E402
 from shapewright.lab.rungs import Job, Pace, Plan  # noqa: E402
 from shapewright.lab.state import TrainState, load_checkpoint, only_one  # noqa: E402
 
-JOB = Job(name="rung_8x1", role="rung", layout=(8, 1, 8), learning_rate=0.01, ratios=(16.0, 32.0))
+JOB = Job(name="rung_8x1", role="rung", layout=(8, 1, 8), learning_rate=0.01, ratios=(4.0, 8.0))
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_a_run_killed_by_the_system_loses_the_steps_since_its_checkpoint(text, w
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("step", [10, 40, 90], ids=["constant", "cooling", "second cooldown"])
+@pytest.mark.parametrize("step", [4, 10, 21], ids=["constant", "cooling", "second cooldown"])
 def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(step, text, whole, folder, monkeypatch):
     monkeypatch.setattr(ladder_run, "TELL_EVERY_S", 0.0)
     taken = []
@@ -135,7 +135,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(step, text, whole, fol
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     which, text, whole, folder, monkeypatch, every_step
 ):
-    at_step(monkeypatch, 40, lambda state: (folder / STOP).touch())
+    at_step(monkeypatch, 10, lambda state: (folder / STOP).touch())
     run_job(JOB, text, str(folder))
     (folder / STOP).unlink()
     path = folder / "checkpoints" / which
@@ -153,11 +153,11 @@ def test_a_full_disk_keeps_what_is_there(text, whole, folder, monkeypatch, every
     def full(number):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    at_step(monkeypatch, 60, lambda state: monkeypatch.setattr(os, "fsync", full))
+    at_step(monkeypatch, 15, lambda state: monkeypatch.setattr(os, "fsync", full))
     with pytest.raises(MeasurementError, match="No space left on device") as caught:
         run_job(JOB, text, str(folder))
     assert caught.value.exit_code == 5
-    assert [row["ratio"] for row in finished(folder)] == [16.0]
+    assert [row["ratio"] for row in finished(folder)] == [4.0]
     monkeypatch.setattr(os, "fsync", real)
     run_job(JOB, text, str(folder))
     assert told(folder) == whole
