@@ -18,7 +18,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def until(holds, seconds: float = 60.0) -> None:
+def until(holds, seconds: float = 300.0) -> None:
     """Wait for ``holds()``."""
     end = time.monotonic() + seconds
     while not holds():
@@ -115,7 +115,7 @@ def test_a_run_killed_by_the_system_loses_the_steps_since_its_checkpoint(text, w
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("step", [4, 10, 21], ids=["constant", "cooling", "second cooldown"])
+@pytest.mark.parametrize("step", [4, 9, 21], ids=["constant", "cooling", "second cooldown"])
 def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(step, text, whole, folder, monkeypatch):
     monkeypatch.setattr(ladder_run, "TELL_EVERY_S", 0.0)
     taken = []
@@ -135,7 +135,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_where_it_was(step, text, whole, fol
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     which, text, whole, folder, monkeypatch, every_step
 ):
-    at_step(monkeypatch, 10, lambda state: (folder / STOP).touch())
+    at_step(monkeypatch, 9, lambda state: (folder / STOP).touch())
     run_job(JOB, text, str(folder))
     (folder / STOP).unlink()
     path = folder / "checkpoints" / which

@@ -14,7 +14,7 @@ import pytest
 from shapewright.lab.pools import WorkerDiedError, in_processes
 
 
-def until(holds, seconds: float = 60.0) -> None:
+def until(holds, seconds: float = 300.0) -> None:
     """Wait for ``holds()``."""
     end = time.monotonic() + seconds
     while not holds():
