@@ -85,7 +85,7 @@ def test_xlstm_over_llama_at_16k():
     }
     new = arms["mlstm"][np.argsort(arms["mlstm"][:, 0])]
     gain = gain_from_minima(new[:, 0], new[:, 1], arms["llama"][:, 0], arms["llama"][:, 1])
-    assert gain == pytest.approx([2.55, 2.56, 2.17], rel=0.06)
+    assert gain == pytest.approx([2.55, 2.56, 2.17], rel=0.005)
     # Falling, not growing; and three points per arm are no ladder.
     assert gain[2] < gain[0]
     told = [Arm(name=kind, cost=arms[kind][:, 0], loss=arms[kind][:, 1]) for kind in ("mlstm", "llama")]

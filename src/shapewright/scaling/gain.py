@@ -212,16 +212,13 @@ def compare(
 
 
 def gain_from_minima(new_flops: Array, new_loss: Array, base_flops: Array, base_loss: Array) -> Array:
-    """Gain at each compute of the new arm from best losses at equal compute (isoFLOP minima), without a fit.
+    """Gain at each compute of the new arm from best losses at equal compute (isoFLOP minima), without a floor.
 
-    The base is interpolated in ln loss over ln compute, and extrapolated by its last two points.
+    The base follows a power law, ln compute over ln loss by least squares: with the few budgets of such studies a floor
+    is not identified. It is extrapolated where the new arm's loss is lower than any of the base.
     """
-    order = np.argsort(base_flops)
-    x, y = np.log(base_flops[order]), np.log(base_loss[order])
-    wanted = np.log(new_loss)
-    segment = np.clip(np.searchsorted(-y, -wanted) - 1, 0, len(x) - 2)
-    slope = (x[segment + 1] - x[segment]) / (y[segment + 1] - y[segment])
-    return np.exp(x[segment] + slope * (wanted - y[segment]) - np.log(new_flops))
+    line = np.polyfit(np.log(base_loss), np.log(base_flops), 1)
+    return np.exp(np.polyval(line, np.log(new_loss)) - np.log(new_flops))
 
 
 def hardware_adjusted(gain: Array, mfu_new: float, mfu_base: float) -> Array:
