@@ -94,7 +94,9 @@ def run(
         f"{count} process{'es' * (count > 1)}", markup=False,
     )  # fmt: skip
     if slower > BUSY:
-        talk().print(f"this machine is busy: a second of work takes {slower:.1f} on the wall")
+        late = plan.expected_seconds / count * slower > clock.left
+        more = ": not all will be done in time, and ladder resume does the rest" if late else ""
+        talk().print(f"this machine is busy, a second of work takes {slower:.1f} on the wall{more}")
     if arms and plan.top + 1 < MIN_RUNGS:
         talk().print(
             f"{plan.top + 1} sizes bring no verdict, only slopes: {MIN_RUNGS} do; give more --minutes"

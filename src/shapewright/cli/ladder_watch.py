@@ -95,7 +95,7 @@ class _Page:
             assumed=(
                 "one thread a process, fp32, batches of 1,024 bytes; AdamW, warm-up, constant rate, cooldown over the last "
                 "fifth of every branch",
-                *(_compared(lengths) if plan.arms else ()),
+                *(_compared(lengths, plan.swept) if plan.arms else ()),
             ),
             remarks=tuple(dict.fromkeys((*((plan.note,) if plan.note else ()), *self.remarks))),
             rates=tuple(_rate_lines(rates or {})),
@@ -125,11 +125,11 @@ class _Page:
         write_atomic(self.folder / "report.html", html_view(ladder_view(state, verdicts)).encode())
 
 
-def _compared(lengths: list[float]) -> tuple[str, ...]:
+def _compared(lengths: list[float], swept: int) -> tuple[str, ...]:
     """What a comparison takes for granted."""
     return (
-        "all arms see the same bytes in the same order; rates are swept per arm at the two lowest sizes and carried upward "
-        "by a power of size",
+        f"all arms see the same bytes in the same order; rates are swept per arm at {swept} of the smaller sizes and carried "
+        "upward by a power of size",
         f"each run is judged at {' and '.join(f'{x:g}' for x in lengths)} tokens per parameter of the base",
     )
 
@@ -188,6 +188,10 @@ def _verdicts(plan: Plan, folder: Path) -> Verdicts:
     from shapewright.scaling.gain_runs import read_gain_runs
 
     found = read_gain_runs(folder)
+    without = [arm for arm in plan.arms if not any(row.arm == arm for row in found.rows)]
+    if without:
+        refused = f"no run of {' and '.join(without)} is finished but for the sweeps of the learning rate"
+        return Verdicts(found=found, base=plan.arms[0], gains={}, refused=refused)
     try:
         gains, refused = gains_of(found, [*plan.arms[1:], plan.arms[0]], found.tuning), ""
     except UsageError as error:
