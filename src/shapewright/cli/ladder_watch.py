@@ -128,8 +128,8 @@ class _Page:
 def _compared(lengths: list[float], swept: int) -> tuple[str, ...]:
     """What a comparison takes for granted."""
     return (
-        f"all arms see the same bytes in the same order; rates are swept per arm at {swept} of the smaller sizes and carried "
-        "upward by a power of size",
+        f"all arms see the same bytes in the same order; rates are swept per arm at {swept} of the lower sizes and "
+        "carried upward by a power of size",
         f"each run is judged at {' and '.join(f'{x:g}' for x in lengths)} tokens per parameter of the base",
     )
 
