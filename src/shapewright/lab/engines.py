@@ -61,6 +61,9 @@ COMMON = (
 OWN = (
     Free(name="kernel_s", start=0.0, width=1e-6, linear=True), Free(name="step_s", start=8e-4, width=1.0),
     Free(name="sequence_s", start=5e-6, width=1.0), Free(name="interleave", start=1.0, width=0.2),
+    Free(name="draft", start=0.05, width=0.7),
+    Free(name="apart_kernel_s", start=0.0, width=1e-6, linear=True), Free(name="apart_step_s", start=5e-4, width=1.0),
+    Free(name="apart_sequence_s", start=5e-6, width=1.0),
 )  # fmt: skip
 FIRST = (
     Free(name="request_s", start=0.05, width=1.0), Free(name="own", start=1.0, width=0.3),
@@ -69,7 +72,7 @@ FIRST = (
 )  # fmt: skip
 APART = (
     Free(name="apart_request_s", start=0.1, width=1.0), Free(name="apart_own", start=1.0, width=0.3),
-    Free(name="apart_wait_steps", start=1.0, width=1.0),
+    Free(name="apart_wait_steps", start=1.0, width=1.0), Free(name="apart_burst", start=0.05, width=0.5),
 )  # fmt: skip
 
 
@@ -120,6 +123,8 @@ class _Data:
         self.fitted = np.array([not row.held_out for row in rows])
         self.run = np.array([row.run for row in rows])
         self.apart = np.array([row.prefill is not None for row in rows])
+        self.known = np.array([len({setup.drafted for setup in row.setups}) == 1 for row in rows])
+        self.system = np.array([row.system for row in rows])
         self.measured = np.log([[row.ttft_s for row in rows], [row.tpot_s for row in rows]])
         cells = np.array([f"{row.model}|{row.system}|{row.engine}" for row in rows])
         _, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
@@ -132,10 +137,9 @@ class _Data:
 
 
 def _fit(data: _Data, engines: dict[str, Engine], use: NDArray[np.bool_]) -> dict[str, Engine]:
-    engines = _solve(data, engines, COMMON, OWN, 1, use & ~data.apart, TPOT_SCALE)
-    engines = _share(data, engines, use & data.apart)
+    engines = _solve(data, engines, COMMON, OWN, 1, use & data.known, TPOT_SCALE)
     engines = _solve(data, engines, (), FIRST, 0, use & ~data.apart, TTFT_SCALE)
-    return _solve(data, engines, APART, (), 0, use & data.apart, TTFT_SCALE)
+    return _solve(data, engines, (), APART, 0, use & data.apart, TTFT_SCALE)
 
 
 def _solve(
@@ -166,26 +170,6 @@ def _solve(
     first = (np.array(now) - start) / width
     solution = least_squares(residuals, first, loss="soft_l1", diff_step=1e-3, max_nfev=12)
     return engines_at(solution.x)
-
-
-SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-
-
-def _share(data: _Data, engines: dict[str, Engine], use: NDArray[np.bool_]) -> dict[str, Engine]:
-    """The weight of drafting among disaggregated runs that do not say, by the mean square of the logarithmic error."""
-    tried = {
-        share: data.errors({name: replace(engine, drafting_share=share) for name, engine in engines.items()})[
-            1
-        ]
-        for share in SHARES
-    }
-    found = dict(engines)
-    for name in NAMES:
-        rows = use & (data.engine == name)
-        if rows.any():
-            best = min(SHARES, key=lambda share: float(np.mean(tried[share][rows] ** 2)))
-            found[name] = replace(engines[name], drafting_share=best)
-    return found
 
 
 PRIOR = 1.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 
@@ -63,12 +63,20 @@ class Engine:
     once and replaces each as it ends: half the share of first requests among all [1]."""
     queue: float = 0.5
     """Queueing for prefill over that of a server with Poisson arrivals and the prompts' own spread [1]."""
+    apart_kernel_s: float = 0.0
+    """As ``kernel_s`` where other workers prefill, and the same of the next two [s]."""
+    apart_step_s: float = 0.0
+    """As ``step_s`` there [s]."""
+    apart_sequence_s: float = 0.0
+    """As ``sequence_s`` there [s]."""
     apart_request_s: float = 0.1
     """As ``request_s`` where separate workers prefill: two schedulers, a router and the cache's way between [s]."""
     apart_own: float = 1.0
     """As ``own`` there [1]."""
     apart_wait_steps: float = 1.0
     """As ``wait_steps`` there [1]."""
+    apart_burst: float = 0.05
+    """As ``burst`` there [1]."""
     memory_share: float = 0.9
     """Share of the device memory that weights, cache and working memory may take together [1]."""
     chunk: int = 8192
@@ -80,8 +88,8 @@ class Engine:
     """Cost of one drafted token over a step without drafts [1]."""
     acceptance: float = 0.65
     """Chance that a drafted token is accepted, given that those before it were [1]."""
-    drafting_share: float = 0.5
-    """Weight of drafting in the mean of runs of which nobody says whether they drafted [1]."""
+    drafting: float = 0.35
+    """Share of drafting among published runs of which nothing says whether they drafted [1]."""
     speculates: Mapping[str, int] = field(default_factory=dict)
     """Published runs (version@date) that were fitted to have drafted so many tokens although they do not say so."""
     tpot_low: float = 0.7
@@ -102,6 +110,10 @@ class Engine:
     tpot_median_error: float = 0.0
     """On them."""
     ttft_median_error: float = 0.0
+
+    def decoding(self) -> Engine:
+        """The engine on a worker that only decodes."""
+        return replace(self, kernel_s=self.apart_kernel_s, step_s=self.apart_step_s, sequence_s=self.apart_sequence_s)
 
     def intervals(self, *, apart: bool = False) -> tuple[tuple[float, float], tuple[float, float]]:
         """The 90 % intervals of times per output token and to first token, as multipliers of the prediction."""

@@ -99,12 +99,13 @@ def prefill_seconds(cost: PassCost, engine: Engine, formats: ServingFormats, *, 
 
 def closed_loop(
     engine: Engine, *, step: Array, prefill: Array, groups: Size, concurrency: Size, capacity: Size, osl: Size,
-    replicas: Size = 1, burst: Size | None = None,
+    crowd: Array | None = None, replicas: Size = 1, burst: Size | None = None,
 ) -> Served:  # fmt: skip
     """A deployment of equal replicas under constant concurrency.
 
     ``step`` is that of the running batch, ``min(concurrency, capacity)``; ``prefill`` that of one prompt in each of
-    ``groups`` attention groups at once; ``concurrency`` and ``capacity`` count requests of one replica.
+    ``groups`` attention groups at once, ``crowd`` the same per prompt where a step takes as many as it may (by default
+    the former); ``concurrency`` and ``capacity`` count requests of one replica.
     """
     c, limit, osl = (np.asarray(x, float) for x in (concurrency, capacity, osl))
     batch = np.maximum(np.minimum(c, limit), 1.0)
@@ -112,10 +113,13 @@ def closed_loop(
     tpot = step + engine.interleave * (batch - 1.0) * each / osl
     # Of a closed loop a request meets only the others' prompts: alone it never queues.
     share = np.minimum(each * (batch - 1.0) / (osl * tpot + prefill), BUSIEST)
-    first = (engine.burst if burst is None else burst) * (batch - 1.0) * each
+    dense = each if crowd is None else crowd / np.asarray(groups, float)
+    share_first = engine.burst if burst is None else burst
+    first = share_first * (batch - 1.0) * dense
     queue = engine.queue * share / (1.0 - share) * each
     stay = osl * tpot
-    held_up = np.maximum(c - batch, 0.0) / batch * stay
+    # Of the first requests as many as fit do not wait for room.
+    held_up = np.maximum(c - batch, 0.0) / batch * stay * (1.0 - 2.0 * share_first * batch / c)
     waiting = first + queue + held_up
     ttft = engine.request_s + engine.own * prefill + engine.wait_steps * tpot + waiting
     rate = replicas * np.where(c > batch, batch / stay, c / (ttft + stay))
@@ -164,18 +168,19 @@ def open_loop(
 
 def disaggregated(
     engine: Engine, *, step: Any, prefill: Array, groups: Size, prefill_workers: Size, decode_workers: Size,
-    concurrency: Size, capacity: Size, osl: Size, transfer: Size = 0.0,
+    concurrency: Size, capacity: Size, osl: Size, crowd: Array | None = None, transfer: Size = 0.0,
+    burst: Size | None = None,
 ) -> Served:  # fmt: skip
     """Separate workers for prompts and for decoding, under constant concurrency of the whole deployment.
 
     ``step`` is a function of the requests per decode worker; ``prefill`` and ``groups`` as above, per prefill worker;
-    ``transfer`` the time in which the cache moves from one to the other [s]. No prefill workers (0) means as many as
+    ``crowd`` as above; ``transfer`` the time in which the cache moves from one to the other [s]. No prefill workers (0) means as many as
     the load needs.
     """
     c, workers, osl = (np.asarray(x, float) for x in (concurrency, decode_workers, osl))
     asked = np.asarray(prefill_workers, float)
     own = engine.apart_request_s + engine.apart_own * prefill + np.asarray(transfer, float)
-    each = prefill / np.asarray(groups, float)
+    each = (prefill if crowd is None else crowd) / np.asarray(groups, float)
     batch = np.maximum(np.minimum(c / workers, capacity), 1.0)
     tpot = step(batch)
 
@@ -183,15 +188,19 @@ def disaggregated(
         stay = osl * tpot
         free = c / (own + stay)
         servers = np.where(asked > 0, asked, np.ceil(free * each / BUSY))
-        bounds = (free, servers / each, workers * capacity / stay)
-        return sum((bound**-CORNER for bound in bounds), np.zeros(())) ** (-1.0 / CORNER), stay, servers
+        ready = (free**-CORNER + (servers / each) ** -CORNER) ** (-1.0 / CORNER)
+        return np.minimum(ready, workers * capacity / stay), stay, servers
 
     for _ in range(ROUNDS):
         rate, stay, _ = network(tpot)
         batch = np.clip(rate * stay / workers, 1.0, capacity)
         tpot = 0.5 * (tpot + step(batch))
     rate, stay, servers = network(tpot)
-    ttft = np.maximum(c / rate - stay, own) + engine.apart_wait_steps * tpot
+    share = engine.apart_burst if burst is None else burst
+    first = share * np.maximum(c - servers, 0.0) * each / servers
+    full = np.minimum(workers * capacity / c, 1.0)
+    waiting = np.maximum(c / rate - stay - own, 0.0) * (1.0 - np.where(full < 1.0, 2.0 * share * full, 0.0))
+    ttft = own + waiting + first + engine.apart_wait_steps * tpot
     return Served(
         ttft=ttft, tpot=tpot, rate=c / (ttft + osl * tpot), batch=batch, waiting=ttft - own,
         prefill_share=np.minimum(rate * each / servers, 1.0),

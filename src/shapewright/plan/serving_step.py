@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,10 @@ from shapewright.architecture.operator import (
     Size,
 )
 from shapewright.architecture.shape import Block, ExpertsFFN, SelfAttention, Shape
-from shapewright.cost.attention import decode_time
+from shapewright.cost.attention import decode_time, prefill_time
 from shapewright.cost.choice import formats_for
 from shapewright.cost.collective import collective_time
-from shapewright.cost.families.attention import MLA_LATENT, MLA_RANK
+from shapewright.cost.families.attention import MLA_KEY, MLA_LATENT, MLA_RANK, MLA_VALUE
 from shapewright.cost.formats import kernel_format
 from shapewright.cost.price import CostModel
 from shapewright.cost.unique import price_unique
@@ -193,8 +194,14 @@ def _add_experts(sums: dict[str, Array], count: Size, shape: Shape, moe: Experts
     gather = _collective("all_gather", size * width, spread, c) + _collective(
         "reduce_scatter", size, spread, c
     )
+    # Or a token goes only to the devices that hold its experts, and comes back from them.
+    met = c.ep * (1.0 - (1.0 - 1.0 / c.ep) ** np.asarray(moe.topk, float))
+    routed = _collective("all_to_all", size * met * width, spread, c) + _collective(
+        "all_to_all", size * met, spread, c
+    )
+    exchange = np.where(c.ep == world, np.minimum(gather, routed), gather)
     sums["reduce"] = sums["reduce"] + count * reduce
-    sums["exchange"] = sums["exchange"] + count * gather
+    sums["exchange"] = sums["exchange"] + count * exchange
 
 
 def _experts(c: _Context, *, tokens: Array, topk: Size, experts: Size, **sizes: Any) -> Array:
@@ -283,22 +290,10 @@ def _seconds(op: Operator, c: _Context) -> tuple[str, Array]:
 def _attention(op: Attention, c: _Context) -> Array:
     heads = np.maximum(op.heads / c.tp, 1.0)
     kv_heads = np.maximum(np.asarray(op.kv_heads / c.tp, float), 1.0)
-    latent = c.decode and np.ndim(op.head_dim) == 0 and float(op.head_dim) > MLA_RANK
-    if latent:
-        fits = _latent_fits(c)
-        if fits:
-            seen = op.kv_len if op.window is None else np.minimum(op.kv_len, op.window)
-            width = c.formats.cache_bytes * MLA_LATENT / (MLA_LATENT + MLA_RANK)
-
-            def price(*flat: NDArray) -> Array:
-                b, q, kv, h = flat
-                return np.min(
-                    [decode_time(fit.coefficients, c.model.device(HEAD_FORMAT), batch=b, q_len=q, kv_len=kv, heads=h,
-                                 kv_heads=1.0, head_dim=MLA_LATENT, v_head_dim=MLA_RANK, kv_bytes=width)
-                     for fit in fits], axis=0,
-                )  # fmt: skip
-
-            return price_unique(price, *np.broadcast_arrays(op.batch, op.q_len, np.maximum(seen, 1.0), heads))
+    if np.ndim(op.head_dim) == 0 and float(op.head_dim) in (MLA_KEY, MLA_LATENT):
+        latent = _latent(op, heads, c)
+        if latent is not None:
+            return latent
     v_head_dim = np.minimum(op.head_dim, np.maximum(op.v_head_dim, 1))
     return c.model.attention(
         batch=op.batch, q_len=op.q_len, kv_len=np.maximum(op.kv_len, op.q_len), heads=heads, kv_heads=kv_heads,
@@ -307,14 +302,31 @@ def _attention(op: Attention, c: _Context) -> Array:
     )  # fmt: skip
 
 
-def _latent_fits(c: _Context) -> list[Any]:
-    found = [fit for fit in c.model.calibration.fits if fit.family.startswith("mla_decode/")]
-    for name in formats_for(c.formats.cache):
-        same = [fit for fit in found if fit.number_format == name]
-        own = [fit for fit in same if fit.family.startswith(f"mla_decode/{c.backend}")]
-        if same:
-            return own or same
-    return []
+def _latent(op: Attention, heads: Array, c: _Context) -> Array | None:
+    """Latent attention by its own kernels, expanded over a prompt and absorbed while decoding; None without a fit."""
+    decode = float(op.head_dim) == MLA_LATENT
+    name = "mla_decode" if decode else "mla"
+    found = [fit for fit in c.model.calibration.fits if fit.family.startswith(f"{name}/")]
+    same = next((same for fmt in formats_for(c.formats.cache if decode else HEAD_FORMAT)
+                 if (same := [fit for fit in found if fit.number_format == fmt])), [])  # fmt: skip
+    own = [fit for fit in same if fit.family.startswith(f"{name}/{c.backend}")] or same
+    if not own:
+        return None
+    device = c.model.device(HEAD_FORMAT)
+    if decode:
+        # The latent serves as key and as value, so it is read once.
+        width = c.formats.cache_bytes * MLA_LATENT / (MLA_LATENT + MLA_RANK)
+        time = partial(decode_time, kv_heads=1.0, head_dim=MLA_LATENT, v_head_dim=MLA_RANK, kv_bytes=width)
+    else:
+        time = partial(prefill_time, head_dim=MLA_KEY, v_head_dim=MLA_VALUE)
+    seen = op.kv_len if op.window is None else np.minimum(op.kv_len, op.window)
+
+    def price(*flat: NDArray) -> Array:
+        b, q, kv, h = flat
+        extra = {} if decode else {"kv_heads": h}
+        return np.min([time(fit.coefficients, device, batch=b, q_len=q, kv_len=kv, heads=h, **extra) for fit in own], axis=0)
+
+    return price_unique(price, *np.broadcast_arrays(op.batch, op.q_len, np.maximum(seen, 1.0), heads))
 
 
 def _scan(op: Scan, c: _Context) -> Array:

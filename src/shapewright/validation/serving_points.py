@@ -21,15 +21,16 @@ from shapewright.errors import NotCoveredError, ShapewrightError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.engine import Engine
-from shapewright.plan.serving import Served, closed_loop, decode_step, disaggregated, prefill_seconds
+from shapewright.plan.serving import closed_loop, decode_step, disaggregated, prefill_seconds
 from shapewright.plan.serving_formats import ServingFormats, serving_formats
 from shapewright.plan.serving_memory import sequence_bytes, weight_bytes
 from shapewright.plan.serving_step import CAUSES, Layout, PassCost, price_pass
-from shapewright.validation.serving_rows import Pool, ServedRow, grouped
+from shapewright.validation.serving_recipes import Pool, Setup
+from shapewright.validation.serving_rows import ServedRow, grouped
 
 Array = NDArray[np.float64]
-DRAFTS = (0, 1, 3)
-"""Drafted tokens that steps are priced with: none, TensorRT-LLM's and SGLang's settings of multi-token prediction."""
+DRAFTS = (0, 1, 2, 3)
+"""Drafted tokens that steps are priced with: the settings of multi-token prediction that recipes use."""
 FRACTIONS = (1.0 / 64.0, 1.0 / 8.0, 1.0)
 """Of the largest batch, at which a disaggregated worker's step is priced."""
 DRAFTING = ("deepseek-v3", "glm-5", "qwen3.5-397b-a17b")
@@ -38,23 +39,33 @@ DRAFTING = ("deepseek-v3", "glm-5", "qwen3.5-397b-a17b")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A number of rows of one model, system, engine and precision, priced together."""
+    """A number of rows of one model, system, engine and precision, priced together, one entry per deployment."""
 
     rows: tuple[ServedRow, ...]
+    entries: tuple[tuple[int, Setup], ...]
+    """(row, deployment): more than one of a row where the row does not tell them apart."""
     formats: ServingFormats
     decode: dict[int, PassCost]
-    """By drafted tokens: passes of shape (rows, batches)."""
+    """By drafted tokens: passes of shape (entries, batches)."""
     batches: Array
-    """Requests per decode worker that the passes were priced at, (rows, batches)."""
+    """Requests per decode worker that the passes were priced at, (entries, batches)."""
     prefill: PassCost
+    """One prompt in each attention group."""
+    crowd: PassCost
+    """The same per prompt where as many go together as a step takes."""
     room: Array
     """Bytes left for the cache per device at a memory share of 1, over bytes of one sequence [1]."""
     lost: Array
     """What a memory share below 1 takes away, per unit of share [1]."""
 
     def column(self, name: str) -> Array:
-        """A number of the rows as an array."""
-        return np.array([float(getattr(row, name)) for row in self.rows])
+        """A number of the rows, by entry."""
+        return np.array([float(getattr(self.rows[i], name)) for i, _ in self.entries])
+
+    def pools(self, role: str) -> Array:
+        """Workers and attention groups of the pool that prefills or decodes, by entry."""
+        found = [s.prefill or s.decode if role == "prefill" else s.decode for _, s in self.entries]
+        return np.array([(float(pool.workers), float(pool.layout.adp)) for pool in found]).T
 
 
 def price_rows(
@@ -91,8 +102,11 @@ def _price(rows: list[ServedRow], engine: Engine, models: dict[str, tuple[CostMo
         models[first.system] = (cost_model(cluster.accelerator), cluster.accelerator)
     model, accelerator = models[first.system]
     formats = serving_formats(first.precision, shape, accelerator, cache=cache_of(first, accelerator))
-    layout, workers = _pool([row.decode for row in rows])
-    isl, osl, load = (np.array([float(getattr(r, n)) for r in rows]) for n in ("isl", "osl", "concurrency"))
+    entries = [(i, setup) for i, row in enumerate(rows) for setup in row.setups]
+    layout, workers = _pool([setup.decode for _, setup in entries])
+    isl, osl, load = (
+        np.array([float(getattr(rows[i], n)) for i, _ in entries]) for n in ("mean_isl", "mean_osl", "concurrency")
+    )
     if accelerator.memory_capacity is None:
         raise NotCoveredError(f"{first.system} has no published memory capacity")
     total = accelerator.memory_capacity.value
@@ -103,8 +117,9 @@ def _price(rows: list[ServedRow], engine: Engine, models: dict[str, tuple[CostMo
     unbounded = weights > TIGHT * total
     room = np.where(unbounded, np.inf, room)
     limit = np.where(unbounded, np.inf, np.maximum(np.floor(room - (1 - engine.memory_share) * lost), 1.0))
-    running = np.maximum(np.minimum(load / workers, limit), 1.0)
-    fractions = np.array(FRACTIONS if any(row.prefill for row in rows) else (1.0,))
+    slots = np.array([setup.slots or np.inf for _, setup in entries])
+    running = np.maximum(np.minimum(np.minimum(load, slots) / workers, limit), 1.0)
+    fractions = np.array(FRACTIONS if any(setup.prefill for _, setup in entries) else (1.0,))
     batches = np.maximum(running[:, None] * fractions, 1.0)
     spread = Layout(**{n: np.asarray(getattr(layout, n), float)[:, None] for n in ("tp", "pp", "ep", "adp")})
     past = np.round(isl + osl / 2.0)[:, None]
@@ -120,18 +135,19 @@ def _price(rows: list[ServedRow], engine: Engine, models: dict[str, tuple[CostMo
         )
         for k in drafts
     }
-    prefill_layout, _ = _pool([row.prefill or row.decode for row in rows])
+    prefill_layout, _ = _pool([setup.prefill or setup.decode for _, setup in entries])
     chunks = np.maximum(np.ceil(isl / engine.chunk), 1.0)
-    prefill = price(
-        layout=prefill_layout,
-        batch=1,
-        new=np.ceil(isl / chunks),
-        past=np.round(isl * (1 - 1 / chunks) / 2),
-        decode=False,
-    )
-    prefill = PassCost(**{cause: getattr(prefill, cause) * chunks for cause in CAUSES})
-    return Point(rows=tuple(rows), formats=formats, decode=decode, batches=batches, prefill=prefill,
-                 room=room, lost=lost)  # fmt: skip
+    fit = np.maximum(np.floor(engine.chunk / isl), 1.0)
+    together = np.array([setup.prompts or fit[i] for i, (_, setup) in enumerate(entries)])
+    prompt, crowd = (
+        price(layout=prefill_layout, batch=count, new=np.ceil(isl / chunks), past=np.round(isl * (1 - 1 / chunks) / 2),
+              decode=False) for count in (1, together)
+    )  # fmt: skip
+    return Point(
+        rows=tuple(rows), entries=tuple(entries), formats=formats, decode=decode, batches=batches, room=room, lost=lost,
+        prefill=PassCost(**{cause: getattr(prompt, cause) * chunks for cause in CAUSES}),
+        crowd=PassCost(**{cause: getattr(crowd, cause) * chunks / together for cause in CAUSES}),
+    )  # fmt: skip
 
 
 TIGHT = 0.9
@@ -139,7 +155,7 @@ TIGHT = 0.9
 
 
 def _span(row: ServedRow) -> int:
-    pools = [row.decode, *([row.prefill] if row.prefill else [])]
+    pools = [pool for setup in row.setups for pool in (setup.decode, setup.prefill) if pool is not None]
     return max(int(pool.layout.num_devices) for pool in pools)
 
 
@@ -150,45 +166,64 @@ def _pool(pools: Sequence[Pool]) -> tuple[Layout, Array]:
 
 def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
     """Seconds to first token and per output token of every row, by an engine's constants."""
-    drafted = np.array([engine.speculates.get(r.run, 0) if r.model in DRAFTING else 0 for r in point.rows])
-    osl, load = point.column("osl"), point.column("concurrency")
-    groups = np.array([float((r.prefill or r.decode).layout.adp) for r in point.rows])
-    workers = np.array([float(r.decode.workers) for r in point.rows])
-    apart = np.array([r.prefill is not None for r in point.rows])
-    decode_groups = np.array([float(r.decode.layout.adp) for r in point.rows])
+    ttft, tpot = _predict_entries(point, engine)
+    if len(point.entries) == len(point.rows):
+        return ttft, tpot
+    return _median(point, ttft, engine), _median(point, tpot, engine)
+
+
+def _median(point: Point, values: Array, engine: Engine) -> Array:
+    """Median over the deployments that a row may stand for; those that draft have a share of the weight together."""
+    found = np.zeros(len(point.rows))
+    entry = 0
+    for i, row in enumerate(point.rows):
+        count = len(row.setups)
+        logs = np.log(values[entry : entry + count])
+        drafts = np.array([bool(setup.drafted) for setup in row.setups])
+        weight = np.where(drafts, engine.drafting / max(drafts.sum(), 1), (1.0 - engine.drafting) / max((~drafts).sum(), 1))
+        order = np.argsort(logs)
+        below = np.cumsum(weight[order]) - 0.5 * weight[order]
+        found[i] = logs[0] if count == 1 else np.interp(0.5 * weight.sum(), below, logs[order])
+        entry += count
+    return np.exp(found)
+
+
+def _predict_entries(point: Point, engine: Engine) -> tuple[Array, Array]:
+    osl, load = point.column("mean_osl"), point.column("concurrency")
+    (workers, decode_groups), (servers, groups) = point.pools("decode"), point.pools("prefill")
+    apart = np.array([setup.prefill is not None for _, setup in point.entries])
     capacity = np.where(
         np.isinf(point.room),
         np.inf,
         np.maximum(np.floor(point.room - (1 - engine.memory_share) * point.lost), 1.0),
     )
-    capacity = np.minimum(
-        capacity, engine.max_sequences * np.array([float(r.decode.layout.adp) for r in point.rows])
-    )
-    prefill = prefill_seconds(point.prefill, engine, point.formats)
+    slots = np.array([setup.slots or np.inf for _, setup in point.entries])
+    capacity = np.minimum(np.minimum(capacity, slots / workers), engine.max_sequences * decode_groups)
+    prefill, crowd = (prefill_seconds(cost, engine, point.formats) for cost in (point.prefill, point.crowd))
     sequences = np.maximum(point.batches / decode_groups[:, None], 1.0)
-    priced = {
-        k: decode_step(cost, engine, point.formats, sequences=sequences, drafted=k)
-        for k, cost in point.decode.items()
-    }
-    steps = priced[0]
-    for k, times in priced.items():
-        steps = np.where((drafted == k)[:, None], times, steps)
-    if len(priced) > 1:
-        # Nothing tells whether these runs drafted tokens: some did.
-        unknown = np.array(["decode_num_workers" in r.defaults for r in point.rows])[:, None]
-        mean = priced[0] ** (1.0 - engine.drafting_share) * priced[DRAFTS[-1]] ** engine.drafting_share
-        steps = np.where(unknown, mean, steps)
-    together = closed_loop(engine, step=steps[:, -1], prefill=prefill, groups=groups, concurrency=load / workers,
-                           capacity=np.minimum(capacity, np.maximum(point.batches[:, -1], 1.0)), osl=osl)  # fmt: skip
-    found: Served = together
-    if apart.any():
-        split = disaggregated(
-            engine, step=lambda batch: _between(batch, point.batches, steps), prefill=prefill, groups=groups,
-            prefill_workers=np.array([float(r.prefill.workers if r.prefill else 1) for r in point.rows]),
-            decode_workers=workers, concurrency=load, capacity=np.where(np.isinf(capacity), 1e9, capacity), osl=osl,
-        )  # fmt: skip
-        return np.where(apart, split.ttft, found.ttft), np.where(apart, split.tpot, found.tpot)
-    return found.ttft, found.tpot
+    drafted = np.array([_drafted(point.rows[i], setup, engine) for i, setup in point.entries])[:, None]
+    steps = np.zeros(point.batches.shape)
+    decoding = engine.decoding()
+    for k, cost in point.decode.items():
+        mixed, alone = (decode_step(cost, e, point.formats, sequences=sequences, drafted=k) for e in (engine, decoding))
+        steps = np.where(drafted == k, np.where(apart[:, None], alone, mixed), steps)
+    found = closed_loop(engine, step=steps[:, -1], prefill=prefill, crowd=crowd, groups=groups,
+                        concurrency=load / workers, osl=osl,
+                        capacity=np.minimum(capacity, np.maximum(point.batches[:, -1], 1.0)))  # fmt: skip
+    if not apart.any():
+        return found.ttft, found.tpot
+    split = disaggregated(
+        engine, step=lambda batch: _between(batch, point.batches, steps), prefill=prefill, crowd=crowd, groups=groups,
+        prefill_workers=servers, decode_workers=workers, concurrency=load, osl=osl,
+        capacity=np.where(np.isinf(capacity), 1e9, capacity),
+    )  # fmt: skip
+    return np.where(apart, split.ttft, found.ttft), np.where(apart, split.tpot, found.tpot)
+
+
+def _drafted(row: ServedRow, setup: Setup, engine: Engine) -> int:
+    if row.model not in DRAFTING:
+        return 0
+    return setup.drafted if setup.drafted is not None else engine.speculates.get(row.run, 0)
 
 
 def _between(batch: Array, batches: Array, steps: Array) -> Array:

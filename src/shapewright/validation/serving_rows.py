@@ -4,7 +4,8 @@ Decisions: only what a row states is used; where it states nothing a default sta
 file is known to state some things in two ways, told apart here: where ``moe_tp_size`` equals ``moe_ep_size`` above 1
 both name the devices of one replica (their measured values repeat those of rows that say so); ``tp_size`` 72 on an
 aggregated row is a whole NVL72. Concurrency is that of the whole deployment, from ``silicon_concurrency`` in the source
-column, else from the batch sizes.
+column, else from the batch sizes. What a disaggregated row does not say about its workers is taken from the recipes that
+were published for its concurrency (``serving_recipes``); only where there is none does a rule of thumb stand in.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib import resources
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from shapewright.errors import DocumentError, NotCoveredError
 from shapewright.plan.serving_step import Layout
+from shapewright.validation.serving_recipes import Pool, Setup, find_recipes
 
 SHAPES = {
     "DeepSeek-R1": "deepseek-v3", "DeepSeek-V3": "deepseek-v3", "DeepSeek-V3.1": "deepseek-v3",
@@ -32,15 +34,6 @@ REQUIRED = ("backend", "model_path", "system", "mode", "isl", "osl", "silicon_tt
 SUFFIX = re.compile(r"-(FP8|NVFP4)$", re.IGNORECASE)
 REPORT_PARTS = (0, 1, 2)
 """Parts of ten by the hash of model and system whose rows are only reported, never fitted on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pool:
-    """Equal workers of one deployment."""
-
-    layout: Layout
-    workers: int
-    """Their number; 0 where it is not stated and as many are taken as the load needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +56,34 @@ class ServedRow:
     osl: int
     concurrency: float
     """Requests in flight over the whole deployment."""
-    decode: Pool
-    """The workers that decode; of an aggregated deployment all."""
-    prefill: Pool | None
-    """The workers that prefill; None where the same ones do both."""
+    setups: tuple[Setup, ...]
+    """What it ran on; several where the row does not tell them apart."""
+    lengths: float
+    """Mean length of prompts and answers over the stated one [1]."""
     ttft_s: float
     tpot_s: float
     defaults: tuple[str, ...]
     """What the row does not state."""
+
+    @property
+    def decode(self) -> Pool:
+        """The workers that decode, in the first of its deployments."""
+        return self.setups[0].decode
+
+    @property
+    def prefill(self) -> Pool | None:
+        """The workers that prefill, in the first of its deployments; None where the same ones do both."""
+        return self.setups[0].prefill
+
+    @property
+    def mean_isl(self) -> float:
+        """Mean tokens of a prompt."""
+        return self.isl * self.lengths
+
+    @property
+    def mean_osl(self) -> float:
+        """Mean tokens of an answer."""
+        return self.osl * self.lengths
 
     @property
     def run(self) -> str:
@@ -159,23 +172,74 @@ def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
         defaults.append("concurrency")
     else:
         raise ValueError("neither silicon_concurrency nor a batch size is stated")
+    model = SHAPES.get(name, name.lower())
+    setups: tuple[Setup, ...] = ()
+    if prefill is not None:
+        setups = _published(text, model, precision, isl, osl, concurrency, Setup(
+            decode=Pool(layout=layout, workers=workers), prefill=prefill, drafted=None))  # fmt: skip
+    if not setups:
+        setups = (_assumed(text, layout, prefill, workers, concurrency, defaults),)
+    elif not workers:
+        defaults.append("recipe")
+    return ServedRow(
+        id=text.get("id") or f"line {number}", engine=text["backend"], version=text.get("backend_version", ""),
+        date=_date(text), model=model, system=text["system"], precision=precision,
+        products=text.get("gemm_quant_mode") or None, experts=text.get("moe_quant_mode") or None, isl=isl, osl=osl,
+        concurrency=concurrency, setups=setups, lengths=MIXED if RANDOM.search(text.get("silicon_data_source", "")) else 1.0,
+        ttft_s=ttft, tpot_s=tpot, defaults=tuple(defaults),
+    )  # fmt: skip
+
+
+RANDOM = re.compile(r"^(db-dump|source_file=\d)")
+"""Rows of InferenceX, by their source column: its lengths are drawn evenly from .8 to 1 of the stated ones."""
+MIXED = 0.9
+
+
+def _published(
+    text: Mapping[str, str], model: str, precision: str, isl: int, osl: int, concurrency: float, stated: Setup
+) -> tuple[Setup, ...]:
+    """Deployments of published recipes that agree with all that the row states."""
+    found = find_recipes(
+        model, text["system"], text["backend"], precision, isl, osl, concurrency, version=text.get("backend_version", "")
+    )  # fmt: skip
+    assert stated.prefill is not None
+    if stated.decode.workers and stated.prefill.workers:
+        # Rows that state their workers come from the part of that database that holds no drafts.
+        same = [s for s in found if s.prefill and not s.drafted and _size(s.decode) == _size(stated.decode)
+                and _size(s.prefill) == _size(stated.prefill)]  # fmt: skip
+        limits = {(s.slots, s.prompts) for s in same}
+        slots, prompts = limits.pop() if len(limits) == 1 else (None, None)
+        return (replace(stated, drafted=0, slots=slots, prompts=prompts),)
+    first, second = _count(text, "prefill_tp_size"), _count(text, "decode_tp_size") or _count(text, "tp_size")
+    whole = {first, second} - {0, 1}
+    return tuple(
+        s for s in found if s.prefill is not None
+        and (
+            (s.prefill.layout.world, s.decode.layout.world) == (first, second) or first == second == 1
+            or whole == {s.prefill.num_devices + s.decode.num_devices}
+        )
+    )  # fmt: skip
+
+
+def _size(pool: Pool) -> tuple[int, int]:
+    return int(pool.layout.world), pool.workers
+
+
+def _assumed(
+    text: Mapping[str, str], layout: Layout, prefill: Pool | None, workers: int, concurrency: float,
+    defaults: list[str],
+) -> Setup:  # fmt: skip
+    """The deployment that a row states, with defaults where it is silent and no recipe is known."""
     rack = int(layout.num_devices) if int(layout.world) > LARGEST_GROUP and not workers else 0
     if text["mode"] == "agg" and int(layout.world) > LARGEST_GROUP:
         rack = int(layout.num_devices)
     if rack and (prefill is None or int(prefill.layout.world) == rack):
         layout, prefill, workers = _rack(rack)
         defaults.append("split of the devices")
-    elif prefix and not workers:
+    elif prefill is not None and not workers:
         layout, workers = _decode_pool(layout, concurrency)
         defaults.append("decode_num_workers")
-    return ServedRow(
-        id=text.get("id") or f"line {number}", engine=text["backend"], version=text.get("backend_version", ""),
-        date=_date(text),
-        model=SHAPES.get(name, name.lower()), system=text["system"], precision=precision,
-        products=text.get("gemm_quant_mode") or None, experts=text.get("moe_quant_mode") or None, isl=isl, osl=osl,
-        concurrency=concurrency, decode=Pool(layout=layout, workers=max(int(workers), 1)), prefill=prefill,
-        ttft_s=ttft, tpot_s=tpot, defaults=tuple(defaults),
-    )  # fmt: skip
+    return Setup(decode=Pool(layout=layout, workers=max(int(workers), 1)), prefill=prefill)
 
 
 def _date(text: Mapping[str, str]) -> str:
