@@ -19,6 +19,7 @@ from shapewright.designs.document import Design
 from shapewright.designs.files import load_design
 from shapewright.designs.lint import Finding
 from shapewright.designs.lint import lint as lint_shape
+from shapewright.designs.serving import Serve, parse_serve
 from shapewright.errors import UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.plan.parallel import Plan
@@ -89,10 +90,20 @@ def design(
     flops: str | float | None = None,
     options: Options | None = None,
     settings: Sequence[str] = (),
+    serve: str | Serve | None = None,
 ) -> Design:
-    """Design the model with the lowest predicted loss for a hardware and one budget."""
+    """Design the model with the lowest predicted loss for a hardware and one budget.
+
+    With ``serve`` (``"isl=4000 osl=1000 tokens=1e13 tpot=20ms"``, or a ``Serve``) the cheapest to serve of those that
+    train as well.
+
+    Raises:
+        UsageError: the budget or ``serve`` cannot be read.
+        InfeasibleError: no design fits, or none can be served within the goals.
+    """
     budget = budget_from(days=days, hours=hours, minutes=minutes, dollars=dollars, energy=energy, flops=flops)
-    return make_design(hardware, budget, options or Options(), settings)
+    workload = parse_serve(serve) if isinstance(serve, str) else serve
+    return make_design(hardware, budget, options or Options(), settings, serve=workload)
 
 
 def estimate(

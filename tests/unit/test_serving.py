@@ -10,7 +10,7 @@ from shapewright.architecture.graph import num_params
 from shapewright.cost.price import cost_model
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.engine import Engine, engines, find_engine, to_toml
-from shapewright.plan.serving import accepted, closed_loop, disaggregated
+from shapewright.plan.serving import accepted, closed_loop, disaggregated, open_apart
 from shapewright.plan.serving_formats import serving_formats
 from shapewright.plan.serving_memory import sequence_bytes, weight_bytes
 from shapewright.plan.serving_step import CAUSES, Layout, price_pass
@@ -83,10 +83,45 @@ def test_disaggregated_is_bounded_by_its_prefill_workers():
     engine = Engine(name="x", label="x", apart_wait_steps=0.0, apart_request_s=0.0)
     served = disaggregated(engine, step=lambda batch: 0.01 + 0 * batch, prefill=np.array(1.0), groups=1,
                            prefill_workers=2, decode_workers=1, concurrency=np.array([1.0, 1000.0]), capacity=1e9,
-                           osl=100)  # fmt: skip
+                           osl=100, burst=0.0)  # fmt: skip
     assert served.rate[1] == pytest.approx(2.0, rel=0.02)
     assert served.ttft[0] == pytest.approx(1.0, rel=0.05)
     assert served.ttft[1] == pytest.approx(1000 / 2 - 1, rel=0.05)
+
+
+def test_prompts_apart_under_open_arrivals_have_the_right_limits():
+    engine = Engine(name="x", label="x", apart_wait_steps=0.0, apart_request_s=0.0, apart_own=1.0)
+    batches = np.array([1.0, 64.0])
+    served, largest = open_apart(
+        engine, batches=batches, steps=np.array([0.01, 0.01]), prefill=0.5, groups=1.0, rate=1.0, osl=100,
+        prefill_workers=np.array([1.0, 4.0, 1.0]), decode_workers=np.array([1.0, 1.0, 1.0]),
+    )  # fmt: skip
+    assert largest == pytest.approx([2.0, 8.0, 2.0])
+    # One server with half its time taken by prompts of one length: it waits for half a prompt, and four for nearly none.
+    assert served.waiting[0] == pytest.approx(0.25, rel=0.01)
+    assert served.waiting[1] < 0.01
+    _, most = open_apart(engine, batches=batches, steps=np.array([0.01, 0.01]), prefill=0.01, groups=1.0, rate=0.0, osl=100,
+                         prefill_workers=np.array([1.0]), decode_workers=np.array([1.0]))  # fmt: skip
+    assert most == pytest.approx([64.0])
+
+
+@pytest.mark.parametrize("system", ["h200_sxm", "b200_sxm", "gb300"])
+def test_latent_prefill_runs_near_what_its_kernels_reach(system: str):
+    cluster, shape = parse_cluster(f"8x{system}"), resolve_model("deepseek-v3")
+    formats = serving_formats("fp8", shape, cluster.accelerator)
+    found = price_pass(shape, Layout(tp=8), batch=1, new=8192, past=0, decode=False, formats=formats,
+                       model=cost_model(cluster.accelerator), cluster=cluster, backend="trtllm")  # fmt: skip
+    flops = 61 * 128 * 8192**2 / 2 * (192 + 128) * 2
+    rate = flops / 8 / float(found.attention[0])
+    assert 0.3 < rate / cluster.accelerator.peak_flops["bf16"].value < 0.9
+
+
+def test_tokens_travel_to_their_experts_where_that_is_less():
+    cluster, shape = parse_cluster("72xgb200"), resolve_model("deepseek-v3")
+    common = dict(batch=64, new=1, past=1000, decode=True, model=cost_model(cluster.accelerator), cluster=cluster,
+                  formats=serving_formats("fp8", shape, cluster.accelerator), backend="trtllm")  # fmt: skip
+    few, many = (price_pass(shape, Layout(adp=n, ep=n), **common).exchange[0] for n in (8, 32))
+    assert many < 2.0 * few, "eight experts a token, not all of 32 devices"
 
 
 def test_drafts_pay_by_acceptance():

@@ -16,9 +16,10 @@ from shapewright.cost.price import cost_model
 from shapewright.errors import DocumentError, InfeasibleError
 from shapewright.export.serving import CHECKED, ENGINES, ServedModel, export_serving, kubernetes
 from shapewright.hardware.catalog import parse_cluster
+from shapewright.plan.deployment import ServingGoal
 from shapewright.plan.engine import find_engine
 from shapewright.plan.serving_formats import serving_formats
-from shapewright.plan.serving_search import ServingGoal, plan_serving
+from shapewright.plan.serving_search import plan_serving
 from shapewright.plan.serving_step import Layout
 from shapewright.plan.serving_table import step_table
 from shapewright.plan.serving_trace import read_trace

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shapewright.plan.engine import Engine
-from shapewright.plan.serving import open_loop
+from shapewright.plan.serving import disaggregated, open_apart, open_loop
 from shapewright.validation.serving_twin import Arrival, poisson, simulate
 
 pytest.importorskip("simpy")
@@ -32,6 +32,38 @@ def test_open_loop_against_the_twin(share: float, fixed: float, each: float, pre
     print(f"{share:.0%}: tpot {closed.tpot / tpot - 1:+.1%}, ttft {closed.ttft / ttft - 1:+.1%}")
     assert closed.tpot == pytest.approx(tpot, rel=0.05)
     assert closed.ttft == pytest.approx(ttft, rel=0.15)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_separate_workers_against_the_twin(share: float):
+    batches = np.unique(np.round(2 ** np.arange(0, 8.01, 0.25)))
+    engine = Engine(name="x", label="x", apart_request_s=0.0, apart_own=1.0, apart_wait_steps=0.5)
+    pools = dict(prefill_workers=np.array([1.0]), decode_workers=np.array([3.0]))
+    common = dict(batches=batches, steps=0.01 + 1e-4 * batches, prefill=0.05, groups=1.0, osl=200)
+    _, largest = open_apart(engine, rate=0.0, **common, **pools)
+    rate = share * float(largest[0])
+    closed, _ = open_apart(engine, rate=rate, **common, **pools)
+    twins = [
+        simulate(poisson(rate, 1000, isl=1.0, osl=200, seed=seed), step=lambda b: 0.01 + 1e-4 * b,
+                 prefill=lambda _: 0.05, capacity=256, warm_up=0.3, prefillers=1, decoders=3)
+        for seed in range(3)
+    ]  # fmt: skip
+    assert closed.tpot[0] == pytest.approx(np.mean([t.tpot for t in twins]), rel=0.05)
+    assert closed.ttft[0] == pytest.approx(np.mean([t.ttft for t in twins]), rel=0.15)
+
+
+def test_clients_that_ask_again_against_the_twin():
+    engine = Engine(name="x", label="x", apart_request_s=0.0, apart_own=1.0, apart_wait_steps=0.5)
+    lengths = np.random.default_rng(0).integers(80, 121, 600)
+    asked = [Arrival(time=0.0, isl=1.0, osl=int(n)) for n in lengths]
+    for clients in (8, 40):
+        # Forty clients of three decoders with ten places each: ten of them wait outside.
+        closed = disaggregated(engine, step=lambda b: 0.01 + 1e-3 * b, prefill=np.array(0.02), groups=1, prefill_workers=1,
+                               decode_workers=3, concurrency=float(clients), capacity=10.0, osl=100, burst=0.0)  # fmt: skip
+        twin = simulate(asked, step=lambda b: 0.01 + 1e-3 * b, prefill=lambda _: 0.02, capacity=10, prefillers=1, decoders=3,
+                        clients=clients, warm_up=0.4)  # fmt: skip
+        assert float(closed.tpot) == pytest.approx(twin.tpot, rel=0.05)
+        assert float(closed.ttft) == pytest.approx(twin.ttft, rel=0.15)
 
 
 def test_one_request_takes_its_own_times():

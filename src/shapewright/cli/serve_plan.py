@@ -13,9 +13,9 @@ from shapewright.errors import UsageError
 
 if TYPE_CHECKING:
     from shapewright.hardware.cluster import Cluster
+    from shapewright.plan.deployment import Deployment, ServingGoal, ServingPlan
     from shapewright.plan.engine import Engine
     from shapewright.plan.serving_formats import ServingFormats
-    from shapewright.plan.serving_search import Deployment, ServingGoal, ServingPlan
 
 
 def command(
@@ -59,9 +59,10 @@ def command(
     from shapewright.architecture.catalog import resolve_model
     from shapewright.cost.price import cost_model
     from shapewright.hardware.catalog import parse_cluster
+    from shapewright.plan.deployment import ServingGoal
     from shapewright.plan.engine import find_engine
     from shapewright.plan.serving_formats import serving_formats
-    from shapewright.plan.serving_search import ServingGoal, plan_serving
+    from shapewright.plan.serving_search import plan_serving
     from shapewright.plan.serving_trace import read_trace
     from shapewright.units import parse_quantity
 
@@ -80,6 +81,7 @@ def command(
     goal = ServingGoal(
         isl=float(isl), osl=float(osl), ttft=_limit(ttft, "--ttft", parse_quantity), rate=rate, cached=cached,
         tpot=_limit(tpot, "--tpot", parse_quantity), spread=arrivals.spread if arrivals else 0.0,
+        gaps=arrivals.gaps if arrivals else 1.0,
     )  # fmt: skip
     name = precision or ("fp8" if "fp8" in cluster.accelerator.peak_flops else "bf16")
     formats = serving_formats(name, shape, cluster.accelerator, cache=cache)

@@ -18,9 +18,10 @@ from shapewright.architecture.shape import SelfAttention, Shape
 from shapewright.designs.document import Assumption, Reason
 from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.cluster import Cluster
+from shapewright.plan.deployment import ServingGoal
 from shapewright.plan.engine import Engine, find_engine
 from shapewright.plan.serving_formats import ServingFormats, serving_formats
-from shapewright.plan.serving_search import ServingGoal, serving_rate
+from shapewright.plan.serving_search import serving_rate
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options, rank
 from shapewright.search.ranking import Ranking

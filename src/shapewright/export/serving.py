@@ -16,8 +16,8 @@ from typing import Any
 
 from shapewright.errors import UnknownNameError
 from shapewright.export.exported import Exported
+from shapewright.plan.deployment import Deployment, ServingGoal
 from shapewright.plan.serving_formats import ServingFormats
-from shapewright.plan.serving_search import Deployment, ServingGoal
 
 CHECKED: Mapping[str, tuple[str, frozenset[str]]] = {
     "vllm": ("vLLM 0.11, vllm/engine/arg_utils.py", frozenset({
@@ -25,7 +25,7 @@ CHECKED: Mapping[str, tuple[str, frozenset[str]]] = {
         "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--gpu-memory-utilization",
         "--kv-cache-dtype", "--kv-transfer-config", "--speculative-config", "--port",
     })),
-    "sglang": ("SGLang 0.5.9, sglang/srt/server_args.py", frozenset({
+    "sglang": ("SGLang 0.5.9, sglang/srt/server_args.py of the wheel", frozenset({
         "--model-path", "--tp-size", "--pp-size", "--dp-size", "--enable-dp-attention", "--ep-size",
         "--context-length", "--max-running-requests", "--chunked-prefill-size", "--mem-fraction-static",
         "--kv-cache-dtype", "--disaggregation-mode", "--port", "--speculative-algorithm", "--speculative-num-steps",
@@ -107,12 +107,9 @@ def sglang(served: ServedModel, role: str = "both") -> Exported:
     words += _if(layout.ep > 1, "--ep-size", str(layout.ep))
     words += ["--context-length", str(served.context)]
     words += ["--max-running-requests", str(served.sequences * int(layout.adp))]
-    words += [
-        "--chunked-prefill-size",
-        str(served.chunk),
-        "--mem-fraction-static",
-        f"{served.memory_share:g}",
-    ]
+    # SGLang divides the chunk among attention groups.
+    words += ["--chunked-prefill-size", str(served.chunk * int(layout.adp))]
+    words += ["--mem-fraction-static", f"{served.memory_share:g}"]
     words += ["--kv-cache-dtype", "fp8_e4m3" if served.formats.cache == "fp8" else "auto"]
     words += _if(role != "both", "--disaggregation-mode", role)
     if served.drafted:

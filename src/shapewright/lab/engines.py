@@ -4,12 +4,14 @@ Decisions: least squares on the logarithms of predicted over measured time with 
 that physics suggests; cells (model, system, engine) with many rows count as ``CELL`` rows each, so that no campaign
 outvotes the rest. Factors on kernels are common to all engines. First times per output token with everything they
 depend on, then times to first token, which read the former. Rows held out by the hash of model and system are never
-seen; the intervals are quantiles of errors on shapes left out of the fit in turn, since that is how a user's model
-meets it. Whether a published run drafted tokens is decided before the fit, by the median of its fitted rows.
+seen; the intervals are quantiles of errors on shapes left out of the fit in turn (on systems where prefill is apart,
+since nearly all of those rows are of one shape), since that is how a user's model meets it. Whether a published run
+drafted tokens is decided before the fit, by the median of its fitted rows.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,6 +70,7 @@ OWN = (
 FIRST = (
     Free(name="request_s", start=0.05, width=1.0), Free(name="own", start=1.0, width=0.3),
     Free(name="wait_steps", start=1.0, width=1.0), Free(name="burst", start=0.05, width=0.4),
+    Free(name="hold", start=0.5, width=0.5),
     Free(name="queue", start=0.5, width=1.0),
 )  # fmt: skip
 APART = (
@@ -119,6 +122,8 @@ class _Data:
         self.points = points
         rows = [row for point in points for row in point.rows]
         self.engine = np.array([row.engine for row in rows])
+        self.rows = {str(name): np.flatnonzero(self.engine == name) for name in np.unique(self.engine)}
+        self.kept: dict[str, deque[tuple[Engine, Array]]] = {name: deque(maxlen=3) for name in self.rows}
         self.model = np.array([row.model for row in rows])
         self.fitted = np.array([not row.held_out for row in rows])
         self.run = np.array([row.run for row in rows])
@@ -132,13 +137,26 @@ class _Data:
 
     def errors(self, engines: dict[str, Engine]) -> Array:
         """Logarithms of predicted over measured, (first token, output token) by row."""
-        parts = [np.log(predict(point, engines[point.rows[0].engine])) for point in self.points]
-        return np.concatenate(parts, axis=1) - self.measured
+        found = np.empty(self.measured.shape)
+        for name, rows in self.rows.items():
+            found[:, rows] = self._predicted(name, engines[name])
+        return found - self.measured
+
+    def _predicted(self, name: str, engine: Engine) -> Array:
+        # A constant of one engine moves only its rows: the last few results of each are kept.
+        kept = self.kept[name]
+        for known, value in kept:
+            if known == engine:
+                return value
+        parts = [np.log(predict(point, engine)) for point in self.points if point.rows[0].engine == name]
+        kept.appendleft((engine, np.concatenate(parts, axis=1)))
+        return kept[0][1]
 
 
 def _fit(data: _Data, engines: dict[str, Engine], use: NDArray[np.bool_]) -> dict[str, Engine]:
     engines = _solve(data, engines, COMMON, OWN, 1, use & data.known, TPOT_SCALE)
     engines = _solve(data, engines, (), FIRST, 0, use & ~data.apart, TTFT_SCALE)
+    engines = _share(data, engines, use & ~data.known)
     return _solve(data, engines, (), APART, 0, use & data.apart, TTFT_SCALE)
 
 
@@ -168,10 +186,24 @@ def _solve(
     owners = [*(NAMES[0] for _ in common), *(name for name in NAMES for _ in own)]
     now = [f.coordinate(getattr(engines[name], f.name)) for f, name in zip(free, owners, strict=True)]
     first = (np.array(now) - start) / width
-    solution = least_squares(residuals, first, loss="soft_l1", diff_step=1e-3, max_nfev=12)
+    solution = least_squares(residuals, first, loss="soft_l1", diff_step=1e-3, max_nfev=ROUNDS)
     return engines_at(solution.x)
 
 
+def _share(data: _Data, engines: dict[str, Engine], unknown: NDArray[np.bool_]) -> dict[str, Engine]:
+    """How often runs that may have drafted or not, by their recipes, are nearer to those that did."""
+    if not unknown.any():
+        return engines
+    miss = [
+        np.abs(data.errors({name: replace(e, drafting=share) for name, e in engines.items()})[1])
+        for share in (0.0, 1.0)
+    ]
+    share = float(np.mean((miss[1] < miss[0])[unknown]))
+    return {name: replace(engine, drafting=share) for name, engine in engines.items()}
+
+
+ROUNDS = 8
+"""Steps of one least-squares fit at most."""
 PRIOR = 1.0
 """Weight of the prior against one row of the data, times the width."""
 
@@ -202,7 +234,7 @@ def _find_drafts(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine]:
 
 
 FOLDS = 4
-"""Parts of the models that are left out in turn; each model is in one."""
+"""Parts of the models (and systems) that are left out in turn; each is in one."""
 FEWEST = 5
 CLEAR = 0.7
 """A run is said to have drafted where that brings its median error below this share of what it is without."""
@@ -210,9 +242,12 @@ CLEAR = 0.7
 
 def _with_intervals(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine]:
     left = np.full(data.measured.shape, np.nan)
-    models = np.unique(data.model[data.fitted])
+    models, systems = np.unique(data.model[data.fitted]), np.unique(data.system[data.fitted & data.apart])
     for fold in range(FOLDS):
-        out = data.fitted & np.isin(data.model, models[fold::FOLDS])
+        away = np.where(
+            data.apart, np.isin(data.system, systems[fold::FOLDS]), np.isin(data.model, models[fold::FOLDS])
+        )
+        out = data.fitted & away
         fitted = _fit(data, engines, data.fitted & ~out)
         left[:, out] = data.errors(fitted)[:, out]
     found = {}

@@ -58,6 +58,8 @@ class Engine:
     """Time of a request's own prefill over the prefill pass alone [1]."""
     wait_steps: float = 1.0
     """Steps that a new request waits for [1]."""
+    hold: float = 0.5
+    """Share of the steps for which its scheduler may hold new prompts back that a request waits [1]."""
     burst: float = 0.05
     """Share of the other running requests' prefills that a request waits for in a benchmark that starts all of them at
     once and replaces each as it ends: half the share of first requests among all [1]."""
@@ -113,7 +115,9 @@ class Engine:
 
     def decoding(self) -> Engine:
         """The engine on a worker that only decodes."""
-        return replace(self, kernel_s=self.apart_kernel_s, step_s=self.apart_step_s, sequence_s=self.apart_sequence_s)
+        return replace(
+            self, kernel_s=self.apart_kernel_s, step_s=self.apart_step_s, sequence_s=self.apart_sequence_s
+        )
 
     def intervals(self, *, apart: bool = False) -> tuple[tuple[float, float], tuple[float, float]]:
         """The 90 % intervals of times per output token and to first token, as multipliers of the prediction."""

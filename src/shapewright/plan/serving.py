@@ -9,17 +9,19 @@ decode step and, on average, ``b / osl`` prefills. With ``D(b)`` the step and ``
 *Closed loop* (a benchmark of constant concurrency C): ``b = min(C, what the cache holds)``; those that do not fit wait
 ``(C - b) / b`` times a request's stay; others' prompts cost a share ``burst`` of ``(b - 1) P``, because the benchmark
 starts all at once, beside the queue of its steady state. *Open loop* (Poisson arrivals at rate r): by Little's law
-``b = r osl tpot(b)``, which has a solution up to the largest stable rate; the queue for prefill is that of a server
-with Poisson arrivals, ``rho P (1 + cv^2) / (2 (1 - rho))`` with ``rho = r P`` (Pollaczek and Khinchine).
+``b = r osl tpot(b)``, which has a solution up to the largest stable rate; the queue for prefill is that of one server,
+``rho P (ca^2 + cv^2) / (2 (1 - rho))`` with ``rho = r P``, exact for Poisson arrivals (``ca = 1``: Pollaczek and
+Khinchine) and Kingman's bound for a trace's, whose gaps have a spread of their own.
 *Disaggregated*: prompts queue for ``w`` prefill workers, decoding is not disturbed: a closed network of a queueing and
-a delay station, whose rate is the smallest of its bounds (no queue, prefill workers, cache), joined by a norm.
+a delay station, whose rate is the smallest of its bounds: no queue and prefill workers, joined by a norm, and the
+requests that the decoders hold, beyond which the rest wait outside.
 
 A time per output token is ``(end - first token) / (osl - 1)``, a mean over requests. Speculative decoding drafts ``k``
 tokens a step: the step verifies ``k + 1`` and yields ``(1 - a^(k+1)) / (1 - a)`` of them at acceptance ``a``.
 
-Everything takes arrays that broadcast. Neglected: eviction and recomputation, uneven groups, arrival bursts beyond
-Poisson (the twin in ``validation`` takes traces). References: Orca (Yu et al., OSDI 2022), Sarathi-Serve (arXiv
-2403.02310), DistServe (arXiv 2401.09670), Leviathan et al. 2023 (arXiv 2211.17192, equation 1).
+Everything takes arrays that broadcast. Neglected: eviction and recomputation, uneven groups, and of a trace all that
+outlives one gap, as hours of the day (the twin in ``validation`` replays it). References: Orca (Yu et al., OSDI 2022),
+Sarathi-Serve (arXiv 2403.02310), DistServe (arXiv 2401.09670), Leviathan et al. 2023 (arXiv 2211.17192, equation 1).
 """
 
 from __future__ import annotations
@@ -99,13 +101,14 @@ def prefill_seconds(cost: PassCost, engine: Engine, formats: ServingFormats, *, 
 
 def closed_loop(
     engine: Engine, *, step: Array, prefill: Array, groups: Size, concurrency: Size, capacity: Size, osl: Size,
-    crowd: Array | None = None, replicas: Size = 1, burst: Size | None = None,
+    crowd: Array | None = None, hold: Any = 0.0, replicas: Size = 1, burst: Size | None = None,
 ) -> Served:  # fmt: skip
     """A deployment of equal replicas under constant concurrency.
 
     ``step`` is that of the running batch, ``min(concurrency, capacity)``; ``prefill`` that of one prompt in each of
     ``groups`` attention groups at once, ``crowd`` the same per prompt where a step takes as many as it may (by default
-    the former); ``concurrency`` and ``capacity`` count requests of one replica.
+    the former); ``hold`` are the steps for which the scheduler may hold a prompt back; ``concurrency`` and ``capacity``
+    count requests of one replica.
     """
     c, limit, osl = (np.asarray(x, float) for x in (concurrency, capacity, osl))
     batch = np.maximum(np.minimum(c, limit), 1.0)
@@ -120,7 +123,8 @@ def closed_loop(
     stay = osl * tpot
     # Of the first requests as many as fit do not wait for room.
     held_up = np.maximum(c - batch, 0.0) / batch * stay * (1.0 - 2.0 * share_first * batch / c)
-    waiting = first + queue + held_up
+    held = engine.hold * np.asarray(hold, float) * tpot
+    waiting = first + queue + held_up + held
     ttft = engine.request_s + engine.own * prefill + engine.wait_steps * tpot + waiting
     rate = replicas * np.where(c > batch, batch / stay, c / (ttft + stay))
     return Served(ttft=ttft, tpot=tpot, rate=rate, batch=batch, waiting=waiting, prefill_share=share)
@@ -132,13 +136,14 @@ BUSIEST = 0.95
 
 def open_loop(
     engine: Engine, *, batches: Array, steps: Array, prefill: float, groups: float, rate: float, osl: float,
-    spread: float = 0.0,
+    spread: float = 0.0, gaps: float = 1.0,
 ) -> tuple[Served, float]:  # fmt: skip
-    """One replica under Poisson arrivals, and the largest rate it can keep up with [1/s].
+    """One replica under open arrivals, and the largest rate it can keep up with [1/s].
 
-    ``steps`` are those of ``batches`` running requests, up to what the cache holds; ``spread`` is the squared
-    coefficient of variation of the prompts' work. Between a request's tokens every arrival's prompt passes, so
-    ``tpot = D / (1 - rho)``; a prompt waits for those before it and for half of the step that runs when it comes.
+    ``steps`` are those of ``batches`` running requests, up to what the cache holds; ``spread`` and ``gaps`` are squared
+    coefficients of variation, of the prompts' work and of the time between arrivals (1 is Poisson). Between a request's
+    tokens every arrival's prompt passes, so ``tpot = D / (1 - rho)``; a prompt waits for those before it and for half of
+    the step that runs when it comes.
 
     Raises:
         InfeasibleError: arrivals are faster than service.
@@ -154,15 +159,52 @@ def open_loop(
             f"one replica answers at most {largest:.3g} requests/s: {batches[int(rates.argmax())]:.0f} at a time",
             "lower --rate, shorten the answers, or use more devices",
         )
-    top = int(rates.argmax()) + 1
-    batch = np.interp(rate, np.append(0.0, rates[:top]), np.append(0.0, batches[:top]))
+    batch = _running(rate, rates, batches)
     busy = rate * work
     step = float(np.interp(max(batch, 1.0), batches, steps))
     tpot = np.asarray(step / (1.0 - busy))
-    queue = busy * work * (1.0 + spread) / (2.0 * (1.0 - busy))
+    queue = busy * work * (gaps + spread) / (2.0 * (1.0 - busy))
     ttft = engine.request_s + engine.own * prefill + engine.wait_steps * tpot + queue
     served = Served(ttft=np.asarray(ttft), tpot=tpot, rate=np.asarray(rate), batch=np.asarray(batch),
                     waiting=np.asarray(queue), prefill_share=np.asarray(busy))  # fmt: skip
+    return served, largest
+
+
+def _running(rate: Any, rates: Array, batches: Array) -> Array:
+    """Requests that run where a batch of each size answers to one of ``rates``: the smallest batch that keeps up."""
+    top = int(rates.argmax()) + 1
+    return np.interp(rate, np.append(0.0, rates[:top]), np.append(0.0, batches[:top]))
+
+
+def open_apart(
+    engine: Engine, *, batches: Array, steps: Array, prefill: float, groups: float, prefill_workers: Array,
+    decode_workers: Array, rate: float, osl: float, transfer: float = 0.0, spread: float = 0.0, gaps: float = 1.0,
+) -> tuple[Served, Array]:  # fmt: skip
+    """Separate workers under open arrivals, and the largest rates that each split keeps up with [1/s].
+
+    ``steps`` are those of ``batches`` requests of one decoder; other arguments as of ``open_loop`` and ``disaggregated``.
+    Prompts wait as at a queue of ``c`` servers, ``(gaps + spread) / 2 rho^(sqrt(2 (c + 1)) - 1) P / (c (1 - rho))``
+    (Sakasegawa 1977, doi 10.1007/BF02870319). Splits that do not keep up have infinite times.
+    """
+    servers = np.asarray(prefill_workers, float) * groups
+    decoders = np.asarray(decode_workers, float)
+    rates = batches / (osl * steps)
+    largest = np.minimum(servers / prefill, decoders * float(rates.max()))
+    stable = rate < largest
+    batch = _running(rate / decoders, rates, batches)
+    tpot = np.where(stable, np.interp(np.maximum(batch, 1.0), batches, steps), np.inf)
+    busy = np.minimum(rate * prefill / servers, 1.0 - 1e-9)
+    queue = (
+        (gaps + spread)
+        / 2.0
+        * busy ** (np.sqrt(2.0 * (servers + 1.0)) - 1.0)
+        * prefill
+        / (servers * (1.0 - busy))
+    )
+    own = engine.apart_request_s + engine.apart_own * prefill + transfer + engine.apart_wait_steps * tpot
+    ttft = np.where(stable, own + queue, np.inf)
+    served = Served(ttft=ttft, tpot=tpot, rate=np.full(servers.shape, float(rate)), batch=batch, waiting=queue,
+                    prefill_share=busy)  # fmt: skip
     return served, largest
 
 
@@ -173,36 +215,38 @@ def disaggregated(
 ) -> Served:  # fmt: skip
     """Separate workers for prompts and for decoding, under constant concurrency of the whole deployment.
 
-    ``step`` is a function of the requests per decode worker; ``prefill`` and ``groups`` as above, per prefill worker;
-    ``crowd`` as above; ``transfer`` the time in which the cache moves from one to the other [s]. No prefill workers (0) means as many as
-    the load needs.
+    ``step`` is a function of the requests per decode worker; ``prefill``, ``crowd`` and ``groups`` as above, per prefill
+    worker; ``transfer`` the time in which the cache moves from one to the other [s]. No prefill workers (0) means as many
+    as the load needs.
     """
     c, workers, osl = (np.asarray(x, float) for x in (concurrency, decode_workers, osl))
     asked = np.asarray(prefill_workers, float)
-    own = engine.apart_request_s + engine.apart_own * prefill + np.asarray(transfer, float)
+    alone = engine.apart_request_s + engine.apart_own * prefill + np.asarray(transfer, float)
     each = (prefill if crowd is None else crowd) / np.asarray(groups, float)
     batch = np.maximum(np.minimum(c / workers, capacity), 1.0)
     tpot = step(batch)
 
-    def network(tpot: Array) -> tuple[Array, Array, Array]:
-        stay = osl * tpot
+    def network(tpot: Array) -> tuple[Array, Array, Array, Array]:
+        own, stay = alone + engine.apart_wait_steps * tpot, osl * tpot
         free = c / (own + stay)
         servers = np.where(asked > 0, asked, np.ceil(free * each / BUSY))
         ready = (free**-CORNER + (servers / each) ** -CORNER) ** (-1.0 / CORNER)
-        return np.minimum(ready, workers * capacity / stay), stay, servers
+        return np.minimum(ready, workers * capacity / stay), own, stay, servers
 
     for _ in range(ROUNDS):
-        rate, stay, _ = network(tpot)
+        rate, _, stay, _ = network(tpot)
         batch = np.clip(rate * stay / workers, 1.0, capacity)
         tpot = 0.5 * (tpot + step(batch))
-    rate, stay, servers = network(tpot)
+    rate, own, stay, servers = network(tpot)
     share = engine.apart_burst if burst is None else burst
     first = share * np.maximum(c - servers, 0.0) * each / servers
-    full = np.minimum(workers * capacity / c, 1.0)
-    waiting = np.maximum(c / rate - stay - own, 0.0) * (1.0 - np.where(full < 1.0, 2.0 * share * full, 0.0))
-    ttft = own + waiting + first + engine.apart_wait_steps * tpot
+    # Of the first requests as many as fit do not wait for room.
+    full = workers * capacity / c
+    waiting = (
+        np.maximum(c / rate - stay - own, 0.0) * np.where(full < 1.0, 1.0 - 2.0 * share * full, 1.0) + first
+    )
     return Served(
-        ttft=ttft, tpot=tpot, rate=c / (ttft + osl * tpot), batch=batch, waiting=ttft - own,
+        ttft=own + waiting, tpot=tpot, rate=rate, batch=batch, waiting=waiting,
         prefill_share=np.minimum(rate * each / servers, 1.0),
     )  # fmt: skip
 

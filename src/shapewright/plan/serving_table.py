@@ -19,7 +19,14 @@ from shapewright.architecture.shape import Shape
 from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.engine import Engine
-from shapewright.plan.serving import Served, closed_loop, decode_step, open_loop, prefill_seconds
+from shapewright.plan.serving import (
+    Served,
+    closed_loop,
+    decode_step,
+    open_apart,
+    open_loop,
+    prefill_seconds,
+)
 from shapewright.plan.serving_formats import ServingFormats
 from shapewright.plan.serving_memory import sequence_bytes, weight_bytes
 from shapewright.plan.serving_step import CAUSES, Layout, PassCost, price_pass
@@ -46,8 +53,12 @@ class StepTable:
     """Tokens of a prompt at the grid points."""
     steps: Array
     """Seconds per token of every running request, (L, batches, contexts)."""
+    alone: Array
+    """The same of a worker that only decodes."""
     prefills: Array
     """Seconds of a prompt in each attention group, (L, prompts)."""
+    crowds: Array
+    """The same per prompt where as many go together as a step takes."""
     costs: PassCost
     """The decode pass by cause, without the engine's constants, (L, batches, contexts)."""
     weights: Array
@@ -63,10 +74,21 @@ class StepTable:
         """Seconds per token at a batch and context."""
         return _bilinear(self.steps, layout, (self.batches, batch), (self.contexts, context))
 
+    def step_alone(self, layout: Any, batch: Size, context: Size) -> Array:
+        """Seconds per token of a worker that only decodes, at a batch and context."""
+        return _bilinear(self.alone, layout, (self.batches, batch), (self.contexts, context))
+
     def prefill(self, layout: Any, isl: Size) -> Array:
         """Seconds of one prompt of ``isl`` tokens in each attention group at once."""
+        return self._prompts(self.prefills, layout, isl)
+
+    def crowd(self, layout: Any, isl: Array, cached: Size) -> Array:
+        """Seconds per prompt in each attention group, where as many go together as a step takes."""
+        return self.prompt(layout, isl, cached) * self._prompts(self.crowds / self.prefills, layout, isl)
+
+    def _prompts(self, table: Array, layout: Any, isl: Size) -> Array:
         i, share = _place(self.prompts, isl)
-        logs = np.log(self.prefills)
+        logs = np.log(table)
         return np.exp(logs[layout, i] * (1 - share) + logs[layout, i + 1] * share)
 
     def capacity(self, layout: Any, context: Size) -> Array:
@@ -93,18 +115,35 @@ class StepTable:
         )  # fmt: skip
 
     def opened(
-        self, layout: int, *, rate: float, isl: float, osl: float, cached: float = 0.0, spread: float = 0.0
-    ) -> tuple[Served, float]:
-        """Served under Poisson arrivals per replica and second, with the largest stable rate [1/s].
+        self, layout: int, *, rate: float, isl: float, osl: float, cached: float = 0.0, spread: float = 0.0,
+        gaps: float = 1.0,
+    ) -> tuple[Served, float]:  # fmt: skip
+        """Served under open arrivals per replica and second, with the largest stable rate [1/s].
 
-        ``spread`` is the squared coefficient of variation of the prompts' lengths.
+        ``spread`` and ``gaps`` are squared coefficients of variation, of the prompts' lengths and of the time between
+        arrivals.
         """
         limit = max(float(self.capacity(layout, isl + osl)), 1.0)
         batches = np.unique(np.append(self.batches[self.batches < limit], limit))
         steps = self.step(layout, batches, isl + osl / 2)
         prefill = float(self.prompt(layout, np.asarray(isl), cached))
         return open_loop(self.engine, batches=batches, steps=steps, prefill=prefill,
-                         groups=float(np.asarray(self.layouts.adp)[layout]), rate=rate, osl=osl, spread=spread)  # fmt: skip
+                         groups=float(np.asarray(self.layouts.adp)[layout]), rate=rate, osl=osl, spread=spread,
+                         gaps=gaps)  # fmt: skip
+
+    def opened_apart(
+        self, layout: int, first: Array, rest: Array, *, rate: float, isl: float, osl: float, cached: float = 0.0,
+        spread: float = 0.0, gaps: float = 1.0, transfer: float = 0.0,
+    ) -> tuple[Served, Array]:  # fmt: skip
+        """The same of a deployment whose ``first`` replicas prefill and whose ``rest`` decode."""
+        limit = max(float(self.capacity(layout, isl + osl)), 1.0)
+        batches = np.unique(np.append(self.batches[self.batches < limit], limit))
+        return open_apart(
+            self.engine, batches=batches, steps=self.step_alone(layout, batches, isl + osl / 2),
+            prefill=float(self.prompt(layout, np.asarray(isl), cached)), prefill_workers=first, decode_workers=rest,
+            groups=float(np.asarray(self.layouts.adp)[layout]), rate=rate, osl=osl, spread=spread, gaps=gaps,
+            transfer=transfer,
+        )  # fmt: skip
 
     def prompt(self, layout: Any, isl: Array, cached: Size) -> Array:
         """Seconds of a prompt of which a share is cached."""
@@ -141,15 +180,21 @@ def step_table(
                        **common)  # fmt: skip
     flat = Layout(**{n: v[:, None] for n, v in row.items()})
     chunks = np.maximum(np.ceil(prompts / engine.chunk), 1.0)
-    prefill = price_pass(shape, flat, batch=1, new=np.ceil(prompts / chunks)[None, :],
-                         past=np.round(prompts * (1 - 1 / chunks) / 2)[None, :], decode=False, **common)  # fmt: skip
+    together = np.maximum(np.floor(engine.chunk / prompts), 1.0)
+    prefill, crowd = (
+        price_pass(shape, flat, batch=count, new=np.ceil(prompts / chunks)[None, :],
+                   past=np.round(prompts * (1 - 1 / chunks) / 2)[None, :], decode=False, **common)
+        for count in (1, together[None, :])
+    )  # fmt: skip
     whole = Layout(**row)
     capacity = cluster.accelerator.memory_capacity
     assert capacity is not None
     return StepTable(
         layouts=whole, engine=engine, formats=formats, shape=shape, batches=batches, contexts=contexts, prompts=prompts,
         steps=decode_step(costs, engine, formats, sequences=per_group, drafted=drafted),
-        prefills=prefill_seconds(prefill, engine, formats, passes=chunks), costs=costs,
+        alone=decode_step(costs, engine.decoding(), formats, sequences=per_group, drafted=drafted),
+        prefills=prefill_seconds(prefill, engine, formats, passes=chunks),
+        crowds=prefill_seconds(crowd, engine, formats, passes=chunks / together), costs=costs,
         weights=np.broadcast_to(weight_bytes(shape, whole, formats), count).astype(float),
         budget=capacity.value * engine.memory_share, drafted=drafted,
     )  # fmt: skip

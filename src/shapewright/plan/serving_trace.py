@@ -1,8 +1,8 @@
 """Arrivals as somebody recorded them: when each request came, how long it was and how long its answer.
 
 Decisions: a CSV file with the columns ``arrival_s, isl, osl``; every bad line is named, and one of them is enough to
-refuse the file, since a trace with holes has another load. The closed form reads the means, the spread of the prompts
-and the rate; the twin replays the arrivals themselves.
+refuse the file, since a trace with holes has another load. The closed form reads the means, the spread of the prompts,
+the rate and the spread of the gaps between arrivals; the twin replays the arrivals themselves.
 """
 
 from __future__ import annotations
@@ -53,6 +53,13 @@ class Trace:
         """Squared coefficient of variation of the prompts [1]."""
         mean = self.mean_isl
         return sum((x - mean) ** 2 for x in self.prompts) / len(self) / mean**2
+
+    @property
+    def gaps(self) -> float:
+        """Squared coefficient of variation of the time between arrivals [1]; 1 of Poisson arrivals."""
+        between = [b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)]
+        mean = sum(between) / len(between)
+        return sum((x - mean) ** 2 for x in between) / len(between) / max(mean, 1e-9) ** 2
 
 
 def read_trace(path: Path) -> Trace:

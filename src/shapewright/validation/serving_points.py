@@ -105,7 +105,8 @@ def _price(rows: list[ServedRow], engine: Engine, models: dict[str, tuple[CostMo
     entries = [(i, setup) for i, row in enumerate(rows) for setup in row.setups]
     layout, workers = _pool([setup.decode for _, setup in entries])
     isl, osl, load = (
-        np.array([float(getattr(rows[i], n)) for i, _ in entries]) for n in ("mean_isl", "mean_osl", "concurrency")
+        np.array([float(getattr(rows[i], n)) for i, _ in entries])
+        for n in ("mean_isl", "mean_osl", "concurrency")
     )
     if accelerator.memory_capacity is None:
         raise NotCoveredError(f"{first.system} has no published memory capacity")
@@ -174,18 +175,26 @@ def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
 
 def _median(point: Point, values: Array, engine: Engine) -> Array:
     """Median over the deployments that a row may stand for; those that draft have a share of the weight together."""
-    found = np.zeros(len(point.rows))
-    entry = 0
-    for i, row in enumerate(point.rows):
-        count = len(row.setups)
-        logs = np.log(values[entry : entry + count])
-        drafts = np.array([bool(setup.drafted) for setup in row.setups])
-        weight = np.where(drafts, engine.drafting / max(drafts.sum(), 1), (1.0 - engine.drafting) / max((~drafts).sum(), 1))
-        order = np.argsort(logs)
-        below = np.cumsum(weight[order]) - 0.5 * weight[order]
-        found[i] = logs[0] if count == 1 else np.interp(0.5 * weight.sum(), below, logs[order])
-        entry += count
-    return np.exp(found)
+    owner = np.array([i for i, _ in point.entries])
+    drafts = np.array([bool(setup.drafted) for _, setup in point.entries])
+    alike = np.bincount(owner, drafts)[owner] * drafts + np.bincount(owner, ~drafts)[owner] * ~drafts
+    both = alike < np.bincount(owner)[owner]
+    share = np.where(both, np.where(drafts, engine.drafting, 1.0 - engine.drafting), 1.0)
+    order = np.lexsort((values, owner))
+    weight, logs = np.maximum(share / alike, 1e-6)[order], np.log(values)[order]
+    starts = np.searchsorted(owner, np.arange(len(point.rows)))
+    total = np.add.reduceat(weight, starts)
+    before = np.cumsum(weight) - 0.5 * weight - (np.cumsum(total) - total)[owner]
+    # The first entry beyond half of the weight and the one below it.
+    place = np.arange(owner.size)
+    last = np.append(starts[1:], owner.size) - 1
+    high = np.minimum(
+        np.minimum.reduceat(np.where(before >= 0.5 * total[owner], place, owner.size), starts), last
+    )
+    low = np.maximum(high - 1, starts)
+    span = np.maximum(before[high] - before[low], 1e-12)
+    part = np.clip((0.5 * total - before[low]) / span, 0.0, 1.0)
+    return np.exp(logs[low] * (1.0 - part) + logs[high] * part)
 
 
 def _predict_entries(point: Point, engine: Engine) -> tuple[Array, Array]:
@@ -205,10 +214,12 @@ def _predict_entries(point: Point, engine: Engine) -> tuple[Array, Array]:
     steps = np.zeros(point.batches.shape)
     decoding = engine.decoding()
     for k, cost in point.decode.items():
-        mixed, alone = (decode_step(cost, e, point.formats, sequences=sequences, drafted=k) for e in (engine, decoding))
+        mixed, alone = (
+            decode_step(cost, e, point.formats, sequences=sequences, drafted=k) for e in (engine, decoding)
+        )
         steps = np.where(drafted == k, np.where(apart[:, None], alone, mixed), steps)
     found = closed_loop(engine, step=steps[:, -1], prefill=prefill, crowd=crowd, groups=groups,
-                        concurrency=load / workers, osl=osl,
+                        concurrency=load / workers, osl=osl, hold=[setup.hold for _, setup in point.entries],
                         capacity=np.minimum(capacity, np.maximum(point.batches[:, -1], 1.0)))  # fmt: skip
     if not apart.any():
         return found.ttft, found.tpot

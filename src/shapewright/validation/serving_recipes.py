@@ -48,6 +48,8 @@ class Setup:
     """Tokens drafted per step; None where nothing is known."""
     slots: float | None = None
     """Requests that all decoders run at most; None for what their cache holds."""
+    hold: int = 0
+    """Steps for which the scheduler may hold a new prompt back."""
     prompts: int | None = None
     """Prompts that one attention group prefills in one step at most; None for what the engine's chunk holds."""
 
@@ -83,9 +85,47 @@ def _pool(line: dict[str, str], role: str) -> Pool:
 
 
 def find_recipes(
-    model: str, system: str, engine: str, precision: str, isl: int, osl: int, concurrency: float, *, version: str
+    model: str,
+    system: str,
+    engine: str,
+    precision: str,
+    isl: int,
+    osl: int,
+    concurrency: float,
+    *,
+    version: str,
 ) -> Sequence[Setup]:
     """Deployments published for these numbers; of the stated version where there are any, else of all."""
     found = _recipes().get((model, system, engine, precision, isl, osl, concurrency), [])
     same = [recipe for recipe in found if version in recipe.versions]
     return list(dict.fromkeys(recipe.setup for recipe in same or found))
+
+
+LATEST_WAIT = "2026-01-29"
+"""Day from which the launch of DeepSeek in fp8 on B200 by TensorRT-LLM waits for full batches."""
+
+
+def hold_steps(
+    model: str, system: str, engine: str, precision: str, isl: int, osl: int, concurrency: float, *, layout: Layout,
+    date: str,
+) -> int:  # fmt: skip
+    """Steps for which the published launch of an aggregated deployment lets new prompts wait, by its arguments.
+
+    SGLang looks for new requests every ``scheduler-recv-interval`` steps; TensorRT-LLM gathers prompts for up to
+    ``batch_wait_timeout_iters``, and with attention groups for up to ``timeout_iters`` until each has one.
+    """
+    if engine == "sglang":
+        if system in ("b200_sxm", "b300_sxm") and model in ("deepseek-v3", "qwen3.5-397b-a17b"):
+            small = concurrency < 16 or (model == "deepseek-v3" and precision == "fp8" and layout.world == 4)
+            return 10 if small else 30
+        return 10 if model == "glm-5" and precision == "fp4" else 0
+    if engine != "trtllm":
+        return 0
+    if int(layout.adp) > 1:
+        return {"deepseek-v3": 60, "gpt-oss-120b": 50}.get(model, 0)
+    if isl == osl == 1024:
+        if model == "llama-3.1-70b" and int(layout.tp) < 8:
+            return 20
+        late = (model, system, precision) == ("deepseek-v3", "b200_sxm", "fp8") and date >= LATEST_WAIT
+        return 40 if late and concurrency >= 64 else 0
+    return 0

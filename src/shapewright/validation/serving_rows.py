@@ -22,7 +22,7 @@ from pathlib import Path
 
 from shapewright.errors import DocumentError, NotCoveredError
 from shapewright.plan.serving_step import Layout
-from shapewright.validation.serving_recipes import Pool, Setup, find_recipes
+from shapewright.validation.serving_recipes import Pool, Setup, find_recipes, hold_steps
 
 SHAPES = {
     "DeepSeek-R1": "deepseek-v3", "DeepSeek-V3": "deepseek-v3", "DeepSeek-V3.1": "deepseek-v3",
@@ -177,15 +177,20 @@ def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
     if prefill is not None:
         setups = _published(text, model, precision, isl, osl, concurrency, Setup(
             decode=Pool(layout=layout, workers=workers), prefill=prefill, drafted=None))  # fmt: skip
+    random = bool(RANDOM.search(text.get("silicon_data_source", "")))
     if not setups:
         setups = (_assumed(text, layout, prefill, workers, concurrency, defaults),)
     elif not workers:
         defaults.append("recipe")
+    if random and setups[0].prefill is None:
+        hold = hold_steps(model, text["system"], text["backend"], precision, isl, osl, concurrency,
+                          layout=setups[0].decode.layout, date=_date(text))  # fmt: skip
+        setups = (replace(setups[0], hold=hold),)
     return ServedRow(
         id=text.get("id") or f"line {number}", engine=text["backend"], version=text.get("backend_version", ""),
         date=_date(text), model=model, system=text["system"], precision=precision,
         products=text.get("gemm_quant_mode") or None, experts=text.get("moe_quant_mode") or None, isl=isl, osl=osl,
-        concurrency=concurrency, setups=setups, lengths=MIXED if RANDOM.search(text.get("silicon_data_source", "")) else 1.0,
+        concurrency=concurrency, setups=setups, lengths=MIXED if random else 1.0,
         ttft_s=ttft, tpot_s=tpot, defaults=tuple(defaults),
     )  # fmt: skip
 

@@ -1,28 +1,31 @@
-"""The discrete-event twin of the closed forms: one replica, request by request, step by step (SimPy).
+"""The discrete-event twin of the closed forms, request by request, step by step (SimPy).
 
 Decisions: the twin knows the same two times as the closed form, a decode step of ``b`` requests and a prompt's prefill,
-and nothing of its averages: it starts each waiting prompt as soon as the running step ends and the cache has room, one
-at a time before the next decode step, as the engines do. What the closed form adds outside the device (``request_s``,
-the steps that a first token waits beside its queue) is added to each request. Arrivals are Poisson or a trace's.
-References: SimPy 4 (Team SimPy); Orca (Yu et al., OSDI 2022) for iteration-level scheduling.
+and nothing of its averages. A replica that does both starts each waiting prompt as soon as the running step ends and the
+cache has room, one at a time before the next decode step, as the engines do. Apart, prompts queue for the first free
+prefiller and then go to the decoder that holds the fewest. Requests come by themselves (Poisson, or a trace's) or from a
+fixed number of clients, each of whom asks again when it was answered. What the closed form adds outside the device
+(``request_s``, the steps that a first token waits beside its queue) is added to each request.
+References: SimPy 4 (Team SimPy); Orca (Yu et al., OSDI 2022) for iteration-level scheduling; DistServe (arXiv 2401.09670).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import cost_model
-from shapewright.errors import InfeasibleError, NotCoveredError
+from shapewright.errors import NotCoveredError
 from shapewright.hardware.cluster import Cluster
+from shapewright.plan.deployment import Deployment, ServingGoal
 from shapewright.plan.engine import Engine
 from shapewright.plan.serving_formats import ServingFormats
-from shapewright.plan.serving_search import Deployment, ServingGoal
+from shapewright.plan.serving_search import transfer_seconds
 from shapewright.plan.serving_step import Layout
 from shapewright.plan.serving_table import step_table
 from shapewright.plan.serving_trace import Trace
@@ -58,12 +61,36 @@ def poisson(rate: float, count: int, *, isl: float, osl: int, seed: int = 0) -> 
     return [Arrival(time=float(t), isl=isl, osl=osl) for t in times]
 
 
+class _Worker:
+    """One replica that decodes, and prefills unless others do."""
+
+    def __init__(self, environment: Any) -> None:
+        self.environment = environment
+        self.waiting: deque[int] = deque()
+        self.left: dict[int, int] = {}
+        self.batches: list[int] = []
+        self.wake = environment.event()
+
+    @property
+    def load(self) -> int:
+        """Requests that it holds."""
+        return len(self.waiting) + len(self.left)
+
+    def give(self, number: int) -> None:
+        """A request comes."""
+        self.waiting.append(number)
+        if not self.wake.triggered:
+            self.wake.succeed()
+
+
 def simulate(
     arrivals: Iterable[Arrival], *, step: Callable[[float], float], prefill: Callable[[float], float], capacity: float,
-    warm_up: float = 0.2,
+    warm_up: float = 0.2, prefillers: int = 0, decoders: int = 1, clients: int = 0,
 ) -> Simulated:  # fmt: skip
-    """Run one replica; ``step(b)`` and ``prefill(isl)`` are seconds. The first ``warm_up`` share and the last
-    half of as many are not counted.
+    """Run ``decoders`` replicas; ``step(b)`` and ``prefill(isl)`` are seconds, ``capacity`` the requests of one of them.
+
+    ``prefillers`` above 0 take the prompts, each one at a time. ``clients`` above 0 ask in turn, and the arrivals' times
+    are not read. The first ``warm_up`` share and the last half of as many are not counted.
 
     Raises:
         NotCoveredError: SimPy is not installed.
@@ -76,102 +103,140 @@ def simulate(
         ) from None
     requests = list(arrivals)
     environment = simpy.Environment()
-    waiting: deque[tuple[int, Arrival]] = deque()
-    left: dict[int, int] = {}
-    first: dict[int, float] = {}
-    last: dict[int, float] = {}
-    batches: list[int] = []
-    wake = [environment.event()]
+    workers = [_Worker(environment) for _ in range(decoders)]
+    pool = simpy.Resource(environment, capacity=prefillers) if prefillers else None
+    came, first, last = (dict[int, float]() for _ in range(3))
+    done = environment.event()
+    asked = [0]
+    ended = [0]
+
+    def come(number: int) -> Generator[Any, Any, None]:
+        came[number] = environment.now
+        if pool is not None:
+            with pool.request() as turn:
+                yield turn
+                yield environment.timeout(prefill(requests[number].isl))
+        min(workers, key=lambda worker: worker.load).give(number)
+
+    def ask() -> None:
+        if asked[0] < len(requests):
+            environment.process(come(asked[0]))
+            asked[0] += 1
 
     def source() -> Generator[Any, Any, None]:
-        for number, request in enumerate(requests):
-            yield environment.timeout(max(request.time - environment.now, 0.0))
-            waiting.append((number, request))
-            if not wake[0].triggered:
-                wake[0].succeed()
+        while asked[0] < len(requests):
+            yield environment.timeout(max(requests[asked[0]].time - environment.now, 0.0))
+            ask()
 
-    def engine() -> Generator[Any, Any, None]:
-        done = 0
-        while done < len(requests):
-            if not waiting and not left:
-                wake[0] = environment.event()
-                yield wake[0]
-            if waiting and len(left) < capacity:
-                number, request = waiting.popleft()
-                yield environment.timeout(prefill(request.isl))
-                first[number] = last[number] = environment.now
-                if request.osl > 1:
-                    left[number] = request.osl - 1
-                else:
-                    done += 1
+    def end(number: int) -> None:
+        ended[0] += 1
+        if clients:
+            ask()
+        if ended[0] == len(requests):
+            done.succeed()
+
+    def start(number: int, worker: _Worker) -> None:
+        first[number] = last[number] = environment.now
+        if requests[number].osl > 1:
+            worker.left[number] = requests[number].osl - 1
+        else:
+            end(number)
+
+    def engine(worker: _Worker) -> Generator[Any, Any, None]:
+        while True:
+            if not worker.load:
+                worker.wake = environment.event()
+                yield worker.wake
+            if worker.waiting and len(worker.left) < capacity:
+                number = worker.waiting.popleft()
+                if pool is None:
+                    yield environment.timeout(prefill(requests[number].isl))
+                start(number, worker)
                 continue
-            batches.append(len(left))
-            yield environment.timeout(step(float(len(left))))
-            for number in list(left):
+            worker.batches.append(len(worker.left))
+            yield environment.timeout(step(float(len(worker.left))))
+            for number in list(worker.left):
                 last[number] = environment.now
-                left[number] -= 1
-                if not left[number]:
-                    del left[number]
-                    done += 1
+                worker.left[number] -= 1
+                if not worker.left[number]:
+                    del worker.left[number]
+                    end(number)
 
-    environment.process(source())
-    finished = environment.process(engine())
-    environment.run(until=finished)
+    for worker in workers:
+        environment.process(engine(worker))
+    if clients:
+        for _ in range(clients):
+            ask()
+    else:
+        environment.process(source())
+    environment.run(until=done)
     # Neither those that come to an empty replica nor the last, who leave one behind.
     counted = range(int(warm_up * len(requests)), max(int((1 - warm_up / 2) * len(requests)), 1))
-    ttft = np.mean([first[i] - requests[i].time for i in counted])
-    tpot = np.mean([(last[i] - first[i]) / max(requests[i].osl - 1, 1) for i in counted])
-    mean_batch = float(np.mean(batches[int(warm_up * len(batches)) :])) if batches else 0.0
-    return Simulated(ttft=float(ttft), tpot=float(tpot), mean_batch=mean_batch, requests=len(counted))
+    batches = [n for worker in workers for n in worker.batches[int(warm_up * len(worker.batches)) :]]
+    return Simulated(
+        ttft=float(np.mean([first[i] - came[i] for i in counted])),
+        tpot=float(np.mean([(last[i] - first[i]) / max(requests[i].osl - 1, 1) for i in counted])),
+        mean_batch=float(np.mean(batches)) if batches else 0.0, requests=len(counted),
+    )  # fmt: skip
 
 
 REQUESTS = 400
 """Requests of a run that ``--simulate`` asks for."""
+ROUNDS = 10
+"""The same in a closed loop, per client."""
 
 
 def simulate_pick(
     shape: Shape, cluster: Cluster, engine: Engine, formats: ServingFormats, goal: ServingGoal, pick: Deployment, *,
     drafted: int = 0, trace: Trace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One replica of a chosen deployment under its share of the arrivals, or at the rate that it answers.
+    """A chosen deployment under its arrivals, or with the clients that it was planned for.
+
+    Where every replica does both, one of them is played, with its share of the load; apart, all of them.
 
     Raises:
-        InfeasibleError: prefill and decoding are apart, which the twin does not play.
         NotCoveredError: SimPy is not installed.
     """
-    if pick.prefill_replicas:
-        raise InfeasibleError(
-            "the pick prefills and decodes on different replicas, which the twin does not play",
-            "it plays one replica that does both", "state arrivals with --rate, or leave out --simulate",
-        )  # fmt: skip
     rows = Layout(**{n: np.array([float(getattr(pick.layout, n))]) for n in ("tp", "pp", "ep", "adp")})
     model = cost_model(cluster.accelerator)
     table = step_table(shape, rows, engine=engine, formats=formats, model=model, cluster=cluster,
                        longest=max(goal.isl + goal.osl, 512.0), largest=4096.0, drafted=drafted)  # fmt: skip
-    rate = (goal.rate or CALM * pick.rate) / pick.replicas
-    context, groups = goal.isl + goal.osl / 2, float(pick.layout.adp)
+    context, groups, apart = goal.isl + goal.osl / 2, float(pick.layout.adp), pick.prefill_replicas > 0
+    decoders = pick.replicas - pick.prefill_replicas if apart else 1
+    played = pick.replicas if apart else 1
+    step = table.step_alone if apart else table.step
+    alone = float(table.prompt(0, np.asarray(goal.isl), goal.cached))
 
     def prefill(isl: float) -> float:
-        return engine.interleave * float(table.prompt(0, np.asarray(isl), goal.cached)) / groups
+        seconds = float(table.prompt(0, np.asarray(isl), goal.cached))
+        return seconds if apart else engine.interleave * seconds / groups
 
-    arrivals = poisson(rate, REQUESTS, isl=goal.isl, osl=int(goal.osl))
+    clients = 0 if goal.rate else round(pick.concurrency * decoders)
+    rate = (goal.rate or pick.rate) * played / pick.replicas
+    arrivals = poisson(rate, ROUNDS * clients or REQUESTS, isl=goal.isl, osl=int(goal.osl))
+    if clients:
+        # Answers of one length would keep all clients in step.
+        spread = np.random.default_rng(0).uniform(0.8, 1.2, len(arrivals))
+        arrivals = [replace(a, osl=max(round(a.osl * x), 1)) for a, x in zip(arrivals, spread, strict=True)]
     if trace is not None:
         arrivals = [
-            Arrival(time=t * pick.replicas, isl=float(i), osl=o)
+            Arrival(time=t * pick.replicas / played, isl=float(i), osl=o)
             for t, i, o in zip(trace.arrivals, trace.prompts, trace.answers, strict=True)
         ]
     found = simulate(
-        arrivals, step=lambda b: float(table.step(0, b, context)), prefill=prefill, capacity=pick.capacity
-    )
-    own = (
-        engine.request_s
-        + engine.own * float(table.prompt(0, np.asarray(goal.isl), goal.cached))
-        - prefill(goal.isl)
-    )
-    outside = own + (engine.wait_steps - 0.5) * found.tpot
+        arrivals, step=lambda b: float(step(0, b, context)), prefill=prefill, capacity=pick.capacity,
+        prefillers=round(pick.prefill_replicas * groups), decoders=decoders, clients=clients, warm_up=0.4,
+    )  # fmt: skip
+    if apart:
+        outside = (
+            engine.apart_request_s
+            + (engine.apart_own - 1.0) * alone
+            + transfer_seconds(table, 0, cluster, goal)
+        )
+        outside += engine.apart_wait_steps * found.tpot
+    else:
+        outside = (
+            engine.request_s + engine.own * alone - prefill(goal.isl) + (engine.wait_steps - 0.5) * found.tpot
+        )
     return {"ttft_s": found.ttft + outside, "tpot_s": found.tpot, "mean_batch": found.mean_batch,
-            "requests": found.requests, "rate_per_replica": rate}  # fmt: skip
-
-
-CALM = 0.8
-"""Share of the rate of a closed loop that Poisson arrivals of the twin come at: at the whole of it a queue would grow."""
+            "requests": found.requests, "rate": rate, "replicas": played}  # fmt: skip

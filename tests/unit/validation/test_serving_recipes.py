@@ -1,0 +1,89 @@
+"""What published recipes say about rows that leave their deployment open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shapewright.plan.serving_step import Layout
+from shapewright.validation.serving import predict_file
+from shapewright.validation.serving_recipes import find_recipes, hold_steps
+from shapewright.validation.serving_rows import read_serving
+
+HEADER = (
+    "id,silicon_data_source,backend,backend_version,model_path,system,precision,mode,isl,osl,prefill_tp_size,decode_tp_size,"
+    "decode_num_workers,prefill_num_workers,silicon_ttft_ms,silicon_tpot_ms"
+)
+ROW = (
+    "{id},source_file=2026-04-06.csv; silicon_concurrency={load},trtllm,{version},x/DeepSeek-R1,{system},{fmt},disagg,"
+    "1024,1024,{pre},8,,,1000,9"
+)
+
+
+def _rows(folder: Path, *values: dict[str, object]) -> Path:
+    path = folder / "points.csv"
+    common = {"version": "0.8.1.post1", "system": "b300_sxm", "fmt": "fp8", "pre": 4}
+    lines = [ROW.format(**(common | {"id": f"r{i}"} | value)) for i, value in enumerate(values)]
+    path.write_text("\n".join((HEADER, *lines)) + "\n")
+    return path
+
+
+def test_a_concurrency_names_the_recipe():
+    common = ("deepseek-v3", "b300_sxm", "trtllm", "fp8", 1024, 1024)
+    (drafting,) = find_recipes(*common, 10, version="0.8.1.post1")
+    (plain,) = find_recipes(*common, 12, version="0.8.1.post1")
+    assert (drafting.drafted, plain.drafted) == (3, 0)
+    assert (plain.decode.workers, plain.decode.layout.tp, plain.prefill.layout.adp) == (8, 8, 4)
+    assert find_recipes(*common, 11, version="0.8.1.post1") == []
+
+
+def test_rows_without_workers_take_those_of_their_recipe(tmp_path: Path):
+    rows, bad = read_serving(_rows(tmp_path, {"load": 12}, {"load": 11}, {"load": 12, "pre": 8}))
+    assert bad == []
+    known, unknown, other = rows
+    assert known.defaults[-1] == "recipe"
+    assert (known.decode.workers, known.setups[0].drafted) == (8, 0)
+    assert "decode_num_workers" in unknown.defaults
+    assert "decode_num_workers" in other.defaults, "a prefiller of eight is not that recipe's"
+
+
+def test_requests_beyond_the_decoders_slots_wait_for_a_whole_answer(tmp_path: Path):
+    # 24 clients, 16 slots: half of a stay of about 9 s.
+    points, _, _ = predict_file(
+        _rows(tmp_path, {"load": 24, "system": "gb300", "version": "0.8.1.post2"},
+              {"load": 4, "system": "gb300", "version": "0.8.1.post2"})
+    )  # fmt: skip
+    crowded, calm = points
+    stay = crowded.predicted[0] * 0.9 * 1024
+    assert crowded.predicted[1] - calm.predicted[1] == pytest.approx(0.5 * stay, rel=0.2)
+
+
+def test_what_two_recipes_leave_open_is_predicted_between(tmp_path: Path):
+    rows, _ = read_serving(_rows(tmp_path, {"load": 45, "system": "b200_sxm", "fmt": "fp4"}))
+    assert {setup.drafted for setup in rows[0].setups} == {0, 3}
+    points, _, _ = predict_file(_rows(tmp_path, {"load": 45, "system": "b200_sxm", "fmt": "fp4"}))
+    assert 3e-3 < points[0].predicted[0] < 9e-3
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "system", "load", "adp", "steps"),
+    [("sglang", "deepseek-v3", "b200_sxm", 8, 1, 10), ("sglang", "deepseek-v3", "b200_sxm", 64, 1, 30),
+     ("sglang", "deepseek-v3", "h200_sxm", 64, 1, 0), ("trtllm", "deepseek-v3", "b200_sxm", 64, 8, 60),
+     ("trtllm", "llama-3.1-70b", "b200_sxm", 64, 1, 20), ("vllm", "llama-3.1-70b", "b200_sxm", 64, 1, 0)],
+)  # fmt: skip
+def test_schedulers_hold_prompts_back_as_launched(
+    engine: str, model: str, system: str, load: int, adp: int, steps: int
+):
+    held = hold_steps(
+        model,
+        system,
+        engine,
+        "fp8",
+        1024,
+        1024,
+        load,
+        layout=Layout(tp=8 if engine == "sglang" else 4, adp=adp),
+        date="2025-12-01",
+    )
+    assert held == steps
