@@ -202,7 +202,7 @@ def _share(data: _Data, engines: dict[str, Engine], unknown: NDArray[np.bool_]) 
     return {name: replace(engine, drafting=share) for name, engine in engines.items()}
 
 
-ROUNDS = 8
+ROUNDS = 16
 """Steps of one least-squares fit at most."""
 PRIOR = 1.0
 """Weight of the prior against one row of the data, times the width."""
