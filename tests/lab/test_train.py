@@ -155,6 +155,37 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_a_file_that_may_not_grow_leaves_the_older_checkpoint(tmp_path):
+    """The system's own refusal, which a full disk resembles."""
+    import resource
+
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(MeasurementError, match="File too large"):
+            save_checkpoint(path, {"weights": torch.zeros(4000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(path) == {"step": 1}
+
+
+def test_a_folder_that_cannot_be_written_to_ends_with_5(corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MeasurementError, match="cannot be written to") as caught:
+        train(TRAINING, corpus, tmp_path / "file" / "run")
+    assert caught.value.exit_code == 5
+
+
+def test_the_clock_on_the_wall_is_never_asked(corpus, tmp_path, monkeypatch):
+    def changed() -> float:
+        raise AssertionError("somebody may set this clock")
+
+    monkeypatch.setattr(time, "time", changed)
+    assert train(TRAINING, corpus, tmp_path).steps == 30
+
+
 def test_minutes_end_a_run_with_its_decay(corpus, tmp_path, monkeypatch):
     seconds = iter(np.arange(0.0, 1e4, 0.05))
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)), perf_counter=time.perf_counter,

@@ -46,7 +46,7 @@ def seconds(setup: Setup) -> float:
 
 
 def test_one_choice_after_another_with_slow_ones_left_out(monkeypatch):
-    monkeypatch.setattr(module, "shortest", lambda setup, corpus, device, compile=False: seconds(setup))
+    monkeypatch.setattr(module, "shortest", lambda setup, corpus, device: seconds(setup))
     found = tune(replace(SETUP, micro_batch=2), None, predict=seconds)
     s = found.setup
     assert (s.precision, s.micro_batch, s.attention_block, s.scan_chunk) == ("bf16", 4, 64, 32)
@@ -57,8 +57,8 @@ def test_one_choice_after_another_with_slow_ones_left_out(monkeypatch):
 
 
 def test_a_candidate_that_fails_is_noted_and_not_taken(monkeypatch):
-    def timed(setup, corpus, device, compile=False):
-        if compile or setup.precision == "bf16":
+    def timed(setup, corpus, device):
+        if setup.compiled or setup.precision == "bf16":
             raise RuntimeError("no such instruction\nmore")
         return seconds(setup)
 
@@ -70,7 +70,16 @@ def test_a_candidate_that_fails_is_noted_and_not_taken(monkeypatch):
     ]
     assert failed[-1].choice == "compile"
     assert found.setup.precision == "fp32"
-    assert not found.compiled
+    assert not found.setup.compiled
+
+
+def test_a_compiled_step_that_is_faster_is_kept(monkeypatch):
+    monkeypatch.setattr(
+        module, "shortest", lambda s, corpus, device: seconds(s) * (0.5 if s.compiled else 1.0)
+    )
+    found = tune(SETUP, None, compile=True)
+    assert found.setup.compiled
+    assert (found.trials[-1].choice, found.trials[-1].taken) == ("compile", True)
 
 
 def test_it_runs_here(monkeypatch, tmp_path):
@@ -84,3 +93,64 @@ def test_it_runs_here(monkeypatch, tmp_path):
     torch.set_num_threads(before)
     assert found.after_s <= found.before_s
     assert all(t.seconds is not None for t in found.trials)
+
+
+@pytest.fixture(scope="module")
+def design(tmp_path_factory):
+    import shapewright as sw
+    from shapewright.search.joint import Options
+
+    path = tmp_path_factory.mktemp("design") / "design.json"
+    options = Options(seq_len=64, global_batch=4, precision="fp32")
+    sw.estimate(replace(SHAPE, blocks=SHAPE.blocks[:1]), "laptop_8core", tokens=1e5, options=options).save(
+        path
+    )
+    return path
+
+
+def command(design, *words):
+    from typer.testing import CliRunner
+
+    from shapewright.cli.main import app
+
+    return CliRunner().invoke(app, ["tune", str(design), *words])
+
+
+def test_the_command_says_what_tuning_bought_and_train_runs_as_chosen(design, monkeypatch, tmp_path):
+    import json
+
+    monkeypatch.setattr(module, "shortest", lambda setup, corpus, device: seconds(setup))
+    (tmp_path / "text.txt").write_bytes(b"abcdefgh " * 500)
+    done = command(
+        design, "--data", str(tmp_path / "text.txt"), "--threads", "1", "--out", str(tmp_path / "t.json")
+    )
+    assert done.exit_code == 0
+    told = json.loads((tmp_path / "t.json").read_text())
+    assert (told["precision"], told["attention_block"], told["scan_chunk"]) == ("bf16", 64, None)
+    assert f"{told['before_s'] / told['after_s']:.2f}x" in done.stdout
+    assert f"next: shapewright train {design} --tuned {tmp_path / 't.json'}" in done.stdout
+
+
+def test_what_cannot_be_kept_is_said_before_anything_is_timed(design, monkeypatch, tmp_path):
+    def timed(*arguments, **options):
+        raise AssertionError("nothing is timed")
+
+    monkeypatch.setattr(module, "shortest", timed)
+    (tmp_path / "t.json").write_text("")
+    for out, match in (
+        (tmp_path / "t.json", "exists already"),
+        (tmp_path / "t.json" / "x", "cannot be written to"),
+    ):
+        done = command(design, "--out", str(out))
+        assert match in str(done.exception)
+        assert done.exception.exit_code == 2
+
+
+def test_an_interrupt_ends_with_5(design, monkeypatch, tmp_path):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "shortest", interrupted)
+    done = command(design, "--out", str(tmp_path / "t.json"))
+    assert done.exception.exit_code == 5
+    assert not (tmp_path / "t.json").exists()

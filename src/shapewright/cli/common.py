@@ -65,6 +65,22 @@ def refuse_existing(*paths: Path | None, overwrite: bool) -> None:
                              "add --force, or name another file")  # fmt: skip
 
 
+def check_folder(folder: Path) -> None:
+    """Try the folder of an answer before minutes are spent on what cannot be kept.
+
+    Raises:
+        UsageError: it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".shapewright."):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written to", str(error.strerror or error), "choose another place with --out"
+        ) from error
+
+
 def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     """Write a text file whole or not at all.
 

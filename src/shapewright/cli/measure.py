@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import out, print_json, refuse_existing, talk, write_text
+from shapewright.cli.common import check_folder, out, print_json, refuse_existing, talk, write_text
 from shapewright.errors import MeasurementError, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def command(
 
     check_seconds(seconds)
     refuse_existing(out_path, overwrite=force)
-    _check_folder(out_path.absolute().parent)
+    check_folder(out_path.absolute().parent)
     try:
         with _progress() as progress:
             measured, accelerator, fits = _measure(_name(out_path), seconds, cpu, progress)
@@ -145,18 +145,6 @@ def _name(path: Path) -> str:
 
     name = normal_name(path.stem)
     return name if re.fullmatch(r"[a-z0-9_]+", name) else "this"
-
-
-def _check_folder(folder: Path) -> None:
-    """Try the folder before a minute is spent on what cannot be kept."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".measure."):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be written to", str(error.strerror or error), "choose another place with --out"
-        ) from error
 
 
 @contextmanager

@@ -126,8 +126,13 @@ def _train(
     from shapewright.lab.team import choose_layout, started, team_of
     from shapewright.lab.train import train
     from shapewright.lab.training import default_device
+    from shapewright.scaling.protocol_ladder import FEWEST_STEPS
 
     torch.set_num_threads(chosen_threads)
+    if choice is not None and started() > 1:
+        raise UsageError(
+            f"--tuned (={str(tuned)!r}) was measured in one process", f"{started()} run", "leave --tuned out"
+        )
     layout = choose_layout(found.plan, started(), tp=tp, sharding=sharding)
     with team_of(layout, default_device(on_cpu)) as team:
         corpus = read_corpus(data, tokenizer)
@@ -175,7 +180,10 @@ def _train(
         print_json({**asdict(outcome), **about, "folder": str(folder)})
     else:
         _show(found, training, outcome, corpus)
-        out().print(f"next: {_next(found, training, folder, corpus)}", markup=False, soft_wrap=True)
+        plain = choice is None and layout.processes == 1
+        enough = outcome.steps >= FEWEST_STEPS and learning_rate is None
+        told = _next(found, training, folder, corpus, on=plain, law=enough)
+        out().print(f"next: {told}", markup=False, soft_wrap=True)
 
 
 def _units(corpus: Corpus) -> str:
@@ -189,21 +197,21 @@ def _remark(console: Console) -> Callable[[str], None]:
     return lambda text: console.print(f"remark: {text}", markup=False)
 
 
-def _next(design: Design, training: Training, folder: Path, corpus: Corpus) -> str:
-    """The command that lets this machine and a local law learn from the run."""
+def _next(design: Design, training: Training, folder: Path, corpus: Corpus, *, on: bool, law: bool) -> str:
+    """The command that lets this machine and a local law learn from the run, where it says anything of either."""
     from shapewright.hardware.catalog import parse_cluster
     from shapewright.lab.corpus import VOCAB_SIZE
 
-    on = ""
+    options = ""
     with suppress(ShapewrightError):
         path = parse_cluster(design.request.hardware).accelerator.path
-        on = (
-            f" --on {os.path.relpath(path)}"
-            if path is not None and training.predicted_step is not None
-            else ""
-        )
-    law = " --law local.toml" if corpus.vocab_size == VOCAB_SIZE and corpus.train.ndim == 1 else ""
-    return f"shapewright fit run {folder}{on}{law}" if on or law else "shapewright explain design.json"
+        if on and path is not None and training.predicted_step is not None:
+            options += f" --on {os.path.relpath(path)}"
+    if law and corpus.vocab_size == VOCAB_SIZE and corpus.train.ndim == 1:
+        options += " --law local.toml"
+    return (
+        f"shapewright fit run {folder}{options}" if options else f"shapewright explain {folder}/design.json"
+    )
 
 
 def _check(
@@ -235,7 +243,7 @@ def _choice(path: Path) -> dict[str, Any]:
 
     from shapewright.errors import DocumentError
 
-    names = ("precision", "threads", "micro_batch", "attention_block", "scan_chunk")
+    names = ("precision", "threads", "micro_batch", "attention_block", "scan_chunk", "compiled")
     try:
         told = library.loads(path.read_text(encoding="utf-8"))
         return {name: told[name] for name in names}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import out, print_json, talk, write_text
-from shapewright.errors import UsageError
+from shapewright.cli.common import check_folder, out, print_json, refuse_existing, talk, write_text
+from shapewright.errors import MeasurementError, UsageError
 
 if TYPE_CHECKING:
     from shapewright.designs.document import Design
@@ -53,10 +53,9 @@ def command(
         )
     if threads is not None and threads < 1:
         raise UsageError(f"--threads (={threads}) must be at least 1", "something has to run", "leave it out")
-    if output is not None and output.exists() and not force:
-        raise UsageError(
-            f"{output} exists already", "nothing is overwritten without being asked", "add --force"
-        )
+    refuse_existing(output, overwrite=force)
+    if output is not None:
+        check_folder(output.absolute().parent)
     from shapewright.designs.files import load_design
     from shapewright.lab.corpus import read_corpus
     from shapewright.lab.training import default_device, training_of
@@ -68,13 +67,19 @@ def command(
     device = default_device(False)
     cores = threads or len(os.sched_getaffinity(0))
     counts = [n for n in (1, 2, 4, 8, 16, 32) if n <= cores] if device == "cpu" else [1]
-    tuned = tune(setup, read_corpus(data), device=device, threads=counts, compile=compile,
-                 predict=_predictor(found, on), tell=_tell)  # fmt: skip
+    try:
+        tuned = tune(setup, read_corpus(data), device=device, threads=counts, compile=compile,
+                     predict=_predictor(found, on), tell=_tell)  # fmt: skip
+    except KeyboardInterrupt:
+        raise MeasurementError(
+            "tuning was interrupted", "a choice is one after all trials; nothing was written",
+            "run it again: shapewright tune design.json --out tuned.json",
+        ) from None  # fmt: skip
     told = _document(tuned, device)
     if json:
         print_json(told)
     else:
-        _show(tuned, device)
+        _show(tuned, device, f"{design} --tuned {output or 'tuned.json'}")
     if output is not None:
         import json as library
 
@@ -103,7 +108,7 @@ def _tell(trial: Trial) -> None:
     talk().print(f"{trial.choice}: {trial.value}: {seconds}", markup=False)
 
 
-def _show(tuned: Tuned, device: str) -> None:
+def _show(tuned: Tuned, device: str, run: str) -> None:
     from rich.table import Table
 
     console = out()
@@ -118,11 +123,11 @@ def _show(tuned: Tuned, device: str) -> None:
     attention = "the fused kernel" if s.attention_block is None else f"blocks of {s.attention_block}"
     where = f"{tuned.threads} thread{'s' * (tuned.threads > 1)}" if device == "cpu" else device
     console.print(f"chosen: {s.precision}, micro-batch {s.micro_batch}, attention by {attention}, {where}"
-                  f"{', compiled' if tuned.compiled else ''}")  # fmt: skip
+                  f"{', compiled' if s.compiled else ''}")  # fmt: skip
     console.print(
         f"step: {1e3 * tuned.before_s:.1f} ms as designed, {1e3 * tuned.after_s:.1f} ms tuned: {tuned.speedup:.2f}x"
     )
-    console.print("next: shapewright train design.json --tuned tuned.json")
+    console.print(f"next: shapewright train {run}", markup=False, soft_wrap=True)
 
 
 def _document(tuned: Tuned, device: str) -> dict[str, Any]:
@@ -131,6 +136,6 @@ def _document(tuned: Tuned, device: str) -> dict[str, Any]:
     s = tuned.setup
     return {
         "device": device, "precision": s.precision, "micro_batch": s.micro_batch, "attention_block": s.attention_block,
-        "scan_chunk": s.scan_chunk, "threads": tuned.threads, "compiled": tuned.compiled, "before_s": tuned.before_s,
+        "scan_chunk": s.scan_chunk, "threads": tuned.threads, "compiled": s.compiled, "before_s": tuned.before_s,
         "after_s": tuned.after_s, "trials": [asdict(t) for t in tuned.trials],
     }  # fmt: skip

@@ -58,6 +58,8 @@ class Setup:
     """Queries of one block of attention on a processor; None for the library's fused kernel."""
     scan_chunk: int | None = None
     """Tokens of a chunk of every scan; None for each kind's own."""
+    compiled: bool = False
+    """Whether torch.compile runs the model."""
 
     @property
     def batch_tokens(self) -> int:
@@ -80,6 +82,8 @@ class TrainState:
         initialise(self.net, std=setup.init_std, output_std=setup.output_init_std, seed=setup.seed)
         choose_kernels(self.net, attention_block=setup.attention_block, scan_chunk=setup.scan_chunk)
         self.net.to(device)
+        if setup.compiled:
+            self.net.compile()
         self._orders: Orders = {} if team.alone else spread(self.net, team)
         self.patches = setup.shape.patches
         check_suits(setup.shape, corpus)

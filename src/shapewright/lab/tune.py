@@ -53,7 +53,6 @@ class Tuned:
 
     setup: Setup
     threads: int
-    compiled: bool
     before_s: float
     """Shortest step as the design has it [s]."""
     after_s: float
@@ -146,7 +145,7 @@ def tune(
         for trial in _tiles(current):
             note(trial)
         best = min(best, shortest(current, corpus, device))
-    chosen, compiled = threads[0], False
+    chosen = threads[0]
     for count in threads[1:]:
         torch.set_num_threads(count)
         seconds = shortest(current, corpus, device)
@@ -156,47 +155,28 @@ def tune(
         note(Trial(choice="threads", value=str(count), seconds=seconds, predicted=None, taken=taken))
     torch.set_num_threads(chosen)
     if compile:
-        start = time.perf_counter()
+        candidate, start = replace(current, compiled=True), time.perf_counter()
+        seconds, taken = None, False
         try:
-            seconds = shortest(current, corpus, device, compile=True)
+            seconds = shortest(candidate, corpus, device)
             remark = f"{time.perf_counter() - start:.0f} s to compile and time"
         except Exception as error:
             # A compiler that does not work here is a finding, whatever it raises.
-            note(
-                Trial(
-                    choice="compile",
-                    value="yes",
-                    seconds=None,
-                    predicted=None,
-                    taken=False,
-                    remark=str(error)[:60],
-                )
-            )
+            remark = str(error)[:60]
         else:
-            compiled = seconds * WORTH < best
-            best = seconds if compiled else best
-            note(
-                Trial(
-                    choice="compile",
-                    value="yes",
-                    seconds=seconds,
-                    predicted=None,
-                    taken=compiled,
-                    remark=remark,
-                )
-            )
-    return Tuned(
-        setup=current, threads=chosen, compiled=compiled, before_s=before, after_s=best, trials=tuple(trials)
-    )
+            taken = seconds * WORTH < best
+            best, current = (seconds, candidate) if taken else (best, current)
+        note(
+            Trial(choice="compile", value="yes", seconds=seconds, predicted=None, taken=taken, remark=remark)
+        )
+    return Tuned(setup=current, threads=chosen, before_s=before, after_s=best, trials=tuple(trials))
 
 
-def shortest(setup: Setup, corpus: Corpus, device: str, *, compile: bool = False) -> float:
+def shortest(setup: Setup, corpus: Corpus, device: str) -> float:
     """Shortest of several steps [s]."""
     from shapewright.lab.training import clock_of
 
     state = TrainState(setup, corpus, device=device)
-    if compile:
-        state.net.compile()
     clock = clock_of(device)
     state.take_step(0.0)
     taken = []
