@@ -1,50 +1,11 @@
-"""The history of training compute as an answer: words, tables and four charts."""
+"""The history of training compute as an answer: words and tables beside its charts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from shapewright.outlook.growth import Growth
 from shapewright.outlook.history import LARGE_TABLE, History, Standing
-from shapewright.outlook.milestones import CONFIDENCE, Milestone
+from shapewright.report.history_charts import factor_text, flop_text, history_charts
 from shapewright.report.text import percent
-from shapewright.report.theme import BLUE, BRICK, GOLD, GREEN, GREY, PURPLE, VIOLET
-from shapewright.report.vega import (
-    Spec,
-    chart,
-    classes,
-    labelled,
-    linear_axis,
-    log_axis,
-    log_position,
-    padded,
-    tooltip,
-)
-from shapewright.report.view import Chart, Grid, View
-
-GROUPS = {
-    "text": ("text", BLUE, "circle"),
-    "vision": ("vision", GOLD, "square"),
-    "image": ("image", GREEN, "diamond"),
-    "video": ("video and 3D", PURPLE, "triangle-up"),
-    "3d": ("video and 3D", PURPLE, "triangle-up"),
-    "multimodal": ("multimodal", BRICK, "cross"),
-    "speech": ("speech and audio", VIOLET, "triangle-down"),
-    "audio": ("speech and audio", VIOLET, "triangle-down"),
-}
-OTHER = ("other", GREY, "triangle-right")
-PARTS = {
-    "chip peak (fp32)": BLUE,
-    "number format": GOLD,
-    "chip and format": VIOLET,
-    "chips": GREEN,
-    "chips x time": GREEN,
-    "time": PURPLE,
-    "utilisation": BRICK,
-    "time x utilisation": BRICK,
-    "chips x time x utilisation": BRICK,
-    "all together": GREY,
-}
+from shapewright.report.view import Grid, View
 
 
 def history_view(found: History) -> View:
@@ -72,7 +33,7 @@ def history_view(found: History) -> View:
             caption=f"{split.base} to {split.model}: x{split.ratio:.2g}",
             headers=("part", "factor", "share", "from what to what"),
             numbers=("factor", "share"),
-            rows=tuple((f.name, _factor(f.ratio), percent(f.share), f.text) for f in split.factors),
+            rows=tuple((f.name, factor_text(f.ratio), percent(f.share), f.text) for f in split.factors),
         )
         for split in found.splits
     ]
@@ -81,7 +42,8 @@ def history_view(found: History) -> View:
         headers=("modality", "FLOP", "model", "trained with", "sample"),
         numbers=("FLOP", "trained with"),
         rows=tuple(
-            (s.modality, _flop(s.flop.value), s.model, _flop(s.budget), s.sample) for s in found.samples
+            (s.modality, flop_text(s.flop.value), s.model, flop_text(s.budget), s.sample)
+            for s in found.samples
         ),
     )
     trainable = Grid(
@@ -92,7 +54,7 @@ def history_view(found: History) -> View:
             (
                 t.modality,
                 t.date,
-                _flop(t.budget),
+                flop_text(t.budget),
                 "-" if t.record_year is None else f"{t.record_year:.0f}",
                 t.model,
             )
@@ -132,9 +94,7 @@ def history_view(found: History) -> View:
                 ),
             ),
         ),
-        charts=tuple(
-            chart for chart in (_timeline(found), _growth(found), _splits(found), _samples(found)) if chart
-        ),
+        charts=history_charts(found),
     )
 
 
@@ -157,289 +117,5 @@ def standing_text(standing: Standing) -> list[str]:
     return lines
 
 
-def _flop(value: float) -> str:
-    return f"{value:.1e}".replace("e+", "e").replace("e-0", "e-")
-
-
-def _factor(ratio: float) -> str:
-    if 100 <= ratio < 1e5:
-        return f"x{ratio:,.0f}"
-    return f"x{ratio:.3g}" if 0.01 <= ratio < 100 else f"x{_flop(ratio)}"
-
-
 def _month(year: float) -> str:
     return f"{int(year)}-{round((year - int(year)) * 12) + 1:02d}"
-
-
-def _group(row: Milestone) -> tuple[str, str, str]:
-    return GROUPS.get(row.modalities[0], OTHER)
-
-
-def _timeline(found: History) -> Chart:
-    rows = [
-        {
-            "name": row.name,
-            "year": row.year,
-            "flop": row.flop.value,
-            "group": _group(row)[0],
-            "flop_text": f"{_flop(row.flop.value)} FLOP",
-            "date": row.date,
-            "source": row.flop.source,
-            "sure": f"{row.confidence}"
-            + (f", within {CONFIDENCE[row.confidence]:g}x" if row.confidence in CONFIDENCE else ""),
-        }
-        for row in found.rows
-    ]
-    mark = found.standing
-    values = [row["flop"] for row in rows] + ([mark.flop] if mark else [])
-    low, high = min(values) / 3, max(values) * 5
-    first, last = (
-        found.rows[0].year - 0.4,
-        max(found.rows[-1].year, mark.frontier_year or 0 if mark else 0) + 0.6,
-    )
-    x = linear_axis("year", "published", first, last)
-    x["axis"]["format"] = "d"
-    y = log_axis("flop", "training compute [FLOP]", low, high)
-    looks = {name: (colour, form) for name, colour, form in (*GROUPS.values(), OTHER)}
-    layer: list[Spec] = [
-        {
-            "data": {"values": rows},
-            "mark": {"type": "point", "filled": True, "size": 42, "opacity": 0.75},
-            "encoding": {
-                "x": x,
-                "y": y,
-                **classes("group", looks, rows),
-                "tooltip": tooltip(
-                    name="model", date="published", flop_text="compute", sure="confidence", source="source"
-                ),
-            },
-        },
-        *(
-            {
-                "data": {"values": [{"year": t, "flop": line.flop(t)} for t in (line.first, line.last)]},
-                "mark": {"type": "line", "style": style},
-                "encoding": {"x": x, "y": y},
-            }
-            for line, style in ((found.growth[0], "front"), (_frontier(found), "limit"))
-        ),
-    ]
-    known = {row["name"]: row for row in rows}
-    names = [known[each.name] for each in (*found.record[:1], *found.record[:0:-1])]
-    point: list[Spec] = []
-    if mark is not None and mark.frontier_year is not None:
-        point = [{"year": mark.frontier_year, "flop": mark.flop, "name": mark.what}]
-        layer.append(
-            {
-                "data": {"values": point},
-                "mark": {"type": "point", "shape": "diamond", "size": 220, "filled": True, "style": "choice"},
-                "encoding": {"x": x, "y": y, "tooltip": tooltip(name="design")},
-            }
-        )
-    names = [*point, *names]
-    layer += labelled(
-        names,
-        [(row["year"] - first) / (last - first) for row in names],
-        [log_position(row["flop"], low, high) for row in names],
-        x=x,
-        y=y,
-        strong=len(point),
-        sides=("left", "above"),
-    )
-    frontier = _frontier(found)
-    return Chart(
-        name="timeline",
-        title="Training compute of notable models",
-        caption=f"Dashed thick: the running record, x{frontier.per_year:.2f} per year; thin: all models, "
-        f"x{found.growth[0].per_year:.2f}.",
-        spec=chart(
-            f"Training compute of {len(rows)} models over time, from {_flop(min(values))} to {_flop(max(values))} FLOP; the "
-            f"running record grows x{frontier.per_year:.2f} per year.",
-            layer,
-            height=380,
-        ),
-        grid=Grid(
-            caption="Models",
-            headers=("model", "date", "FLOP", "confidence", "source"),
-            numbers=("FLOP",),
-            rows=tuple(
-                (row.name, row.date, _flop(row.flop.value), row.confidence, row.flop.source)
-                for row in found.rows
-            ),
-        ),
-    )
-
-
-def _frontier(found: History) -> Growth:
-    return next((line for line in found.growth if line.name == "running record"), found.growth[0])
-
-
-def _growth(found: History) -> Chart:
-    rows = [
-        {
-            "name": g.name,
-            "value": g.per_year,
-            "low": g.low,
-            "high": g.high,
-            "count": f"{g.count}",
-            "text": f"x{g.per_year:.2f} ({g.low:.2f} to {g.high:.2f})",
-        }
-        for g in found.growth
-    ]
-    ends = padded([end for g in found.growth for end in (g.low, g.high)], 0.05)
-    x = linear_axis("value", "growth per year, with 90 % interval", *ends)
-    y = _names([row["name"] for row in rows])
-    return Chart(
-        name="growth",
-        title="Growth per year",
-        caption="Each set by itself; the whisker is the 90 % interval.",
-        spec=chart(
-            "; ".join(f"{row['name']} {row['text']}" for row in rows),
-            [
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "rule", "style": "whisker"},
-                    "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-                },
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "point", "filled": True, "size": 80, "color": BLUE},
-                    "encoding": {
-                        "y": y,
-                        "x": x,
-                        "tooltip": tooltip(name="set", text="per year", count="models"),
-                    },
-                },
-            ],
-            height=28 * len(rows) + 20,
-        ),
-        grid=Grid(
-            caption="Growth",
-            headers=("set", "models", "per year", "low", "high", "source"),
-            numbers=("models", "per year", "low", "high"),
-            rows=tuple(
-                (g.name, f"{g.count}", f"{g.per_year:.2f}", f"{g.low:.2f}", f"{g.high:.2f}", found.source)
-                for g in found.growth
-            ),
-        ),
-    )
-
-
-def _names(names: Sequence[str]) -> Spec:
-    return {
-        "field": "name",
-        "type": "nominal",
-        "sort": list(names),
-        "axis": {"title": None, "labelLimit": 190},
-    }
-
-
-def _splits(found: History) -> Chart | None:
-    rows = [
-        {
-            "name": f"{s.model} x{s.ratio:.2g}",
-            "part": f.name,
-            "share": f.share,
-            "order": at,
-            "text": f"{_factor(f.ratio)} ({percent(f.share)})",
-            "detail": f.text,
-        }
-        for s in found.splits
-        for at, f in enumerate(s.factors)
-    ]
-    if not rows:
-        return None
-    present = [name for name in PARTS if any(row["part"] == name for row in rows)]
-    low = min(sum(min(f.share, 0.0) for f in s.factors) for s in found.splits)
-    high = max(sum(max(f.share, 0.0) for f in s.factors) for s in found.splits)
-    spec = chart(
-        "Shares of the logarithm of the factor from AlexNet: "
-        + "; ".join(f"{row['name']}: {row['part']} {row['text']}" for row in rows),
-        [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "bar", "style": "segment"},
-                "encoding": {
-                    "y": _names(list(dict.fromkeys(row["name"] for row in rows))),
-                    "x": {
-                        "field": "share",
-                        "type": "quantitative",
-                        "scale": {"domain": [low, high]},
-                        "axis": {"title": "share of ln(factor over AlexNet)", "format": "%"},
-                    },
-                    "order": {"field": "order"},
-                    "color": {
-                        "field": "part",
-                        "type": "nominal",
-                        "scale": {"domain": present, "range": [PARTS[name] for name in present]},
-                        "legend": {"columns": 2},
-                    },
-                    "tooltip": tooltip(name="model", part="part", text="factor", detail="from what to what"),
-                },
-            }
-        ],
-        height=36 * len(found.splits) + 20,
-    )
-    return Chart(
-        name="factors",
-        title="From AlexNet",
-        caption="What is not public is merged with its neighbours, never guessed.",
-        spec=spec,
-        grid=Grid(
-            caption="Factors",
-            headers=("model", "part", "factor", "share", "source"),
-            numbers=("factor", "share"),
-            rows=tuple(
-                (s.model, f.name, _factor(f.ratio), percent(f.share), f.text)
-                for s in found.splits
-                for f in s.factors
-            ),
-        ),
-    )
-
-
-def _samples(found: History) -> Chart:
-    rows = [
-        {
-            "name": s.modality,
-            "flop": s.flop.value,
-            "model": s.model,
-            "text": f"{_flop(s.flop.value)} FLOP",
-            "sample": s.sample,
-            "source": s.flop.source,
-            "budget": f"{_flop(s.budget)} FLOP",
-        }
-        for s in found.samples
-    ]
-    values = [row["flop"] for row in rows]
-    x = log_axis("flop", "training FLOP of one sample", min(values) / 3, max(values) * 3)
-    spec = chart(
-        f"Training FLOP of one sample for {len(rows)} models, from {_flop(min(values))} to {_flop(max(values))}.",
-        [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "filled": True, "size": 70, "color": BLUE, "opacity": 0.8},
-                "encoding": {
-                    "y": _names(list(dict.fromkeys(row["name"] for row in rows))),
-                    "x": x,
-                    "tooltip": tooltip(
-                        model="model", sample="sample", text="cost", budget="trained with", source="source"
-                    ),
-                },
-            }
-        ],
-        height=200,
-    )
-    return Chart(
-        name="samples",
-        title="What one sample costs",
-        spec=spec,
-        caption="1,000 tokens of text, one picture, a clip, an object; each point is one published model.",
-        grid=Grid(
-            caption="Samples",
-            headers=("modality", "model", "FLOP", "sample", "source"),
-            numbers=("FLOP",),
-            rows=tuple(
-                (s.modality, s.model, _flop(s.flop.value), s.sample, s.flop.source) for s in found.samples
-            ),
-        ),
-    )
