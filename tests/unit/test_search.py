@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from shapewright.scaling.law import load_law
 from shapewright.search.arm import Job, memory_limit, price_arm
 from shapewright.search.budget import Budget
 from shapewright.search.guess import round_batch
-from shapewright.search.joint import Options, rank, search_precisions, workload_for
-from shapewright.search.lattice import lattice, single
+from shapewright.search.joint import Options, best_of_cycle, rank, search_precisions, workload_for
+from shapewright.search.lattice import lattice, single, width_grid
 from shapewright.search.sweep import sweep_plans
 
 
@@ -170,15 +171,50 @@ def test_the_batch_is_one_that_plans_divide() -> None:
 
 
 def test_a_larger_budget_buys_a_lower_loss() -> None:
-    losses = []
-    for days in (1, 8, 64):
-        ranking = rank(
-            parse_cluster("8xh100_sxm"),
-            Budget(kind="time", value=days * 86400.0),
-            Options(shape={"ffn_size": 8192}),
-        )
-        losses.append(float(ranking.loss[ranking.order[0]]))
-    assert losses[0] > losses[1] > losses[2]
+    """Ten per cent more, and again, across steps of the batch and of the sequence length (1e20 FLOP): never a worse
+    answer."""
+    cluster = parse_cluster("2xh100_sxm")
+    pins = {"tp": 1, "pp": 1, "cp": 1, "recompute": 0}
+    flops = 6e19 * 1.1 ** np.arange(9)
+    found = [
+        rank(cluster, Budget(kind="flops", value=float(value)), Options(plan=pins, law="chinchilla_shape"))
+        for value in flops
+    ]
+    losses = [float(ranking.loss[ranking.best]) for ranking in found]
+    assert (np.diff(losses) < 0).all(), list(zip(flops, losses, strict=True))
+    assert len({ranking.global_batch for ranking in found}) > 1
+    assert len({ranking.workload.seq_len for ranking in found}) == 2
+
+
+def test_the_grid_of_widths_is_one_whatever_is_asked_for() -> None:
+    for name in ("8xh100_sxm", "laptop_8core"):
+        device = parse_cluster(name).accelerator
+        grid = width_grid(device, 2e4)
+        assert grid == width_grid(device, 4e4)[: len(grid)]
+        steps = np.array(grid[1:]) / grid[:-1]
+        assert steps[np.array(grid[:-1]) >= 256].max() <= 1.25
+        for low, high in ((1e7, 1e9), (3.3e8, 7e9), (1.1e9, 1e11)):
+            table = lattice(device, min_params=low, max_params=high, vocab_size=50304, tied_embeddings=False)
+            assert set(np.unique(table.layers.hidden_size)) <= set(width_grid(device, 1e5))
+
+
+@pytest.mark.parametrize(("wanted", "answer"), [(768, 768), (1024, 768), (512, 768), (640, 768)])
+def test_batches_that_lead_to_each_other_end_in_the_better_one(wanted: int, answer: int) -> None:
+    """Rounds of 512, 1,024 and 768 sequences: the last one asks for itself, for the second, the first, or for another."""
+
+    @dataclass
+    class Round:
+        loss: dict[str, float]
+        best: str = "best"
+
+    tried: Any = {
+        batch: (Round({"best": loss}), batch) for batch, loss in ((512, 2.6), (1024, 2.51), (768, 2.5))
+    }
+    assert best_of_cycle(tried, wanted)[1] == answer
+    tried[512] = (Round({"best": 2.4}), 512)
+    assert best_of_cycle(tried, wanted)[1] == (512 if wanted == 512 else answer), (
+        "the circle, not what led to it"
+    )
 
 
 def test_what_cannot_fit_says_why_and_what_is_nearest() -> None:

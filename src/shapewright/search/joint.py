@@ -3,7 +3,7 @@
 The loop: guess the compute, lay out shapes around the size that the law finds best for it, price every
 (shape, plan) pair, let each shape's fastest plan say how many tokens the budget buys, and ask the law for
 the loss. The batch size depends on the tokens and the tokens on the step, so the loop runs again with the
-batch of its own answer until that stands.
+batch of its own answer until that stands; where two batches lead to each other, the one with the lower loss is taken.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ from shapewright.search.ranking import Ranking
 from shapewright.search.serve import ServingLimits, within
 from shapewright.units import format_count, format_quantity
 
-MAX_ROUNDS = 4
+Found = tuple[Ranking, list[Job]]
+"""What a round found, and its jobs with their tables."""
+MAX_ROUNDS = 6
+"""Rounds whose batches all differ before the last is taken as it is; a batch that comes again ends the search."""
+UNTIED_FROM = 1e9
+"""Best size from which on embedding and head are two tables (kind: assumed; below it a second table is a large part of the
+model). Laws that count all parameters take the second table for size: .016 to .02 of loss where it begins."""
 NEAR_WINDOW = 4.0
 """As ``SIZE_WINDOW`` where similar hardware gave the guess; a best size off by a factor of two widens it again."""
 AUTO = "auto"
@@ -156,41 +162,71 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
     law = load_law(options.law) if options.law else default_law(flops=flops, vocab_size=vocab)
     batch_law, _ = default_recipe_law(law)
     centre = best_size(law, flops, options.unique_tokens)
+    # By the law's best size, so that it hangs on the request alone: the rounds and a neighbour's answer may differ.
+    tied = options.tied_embeddings if options.tied_embeddings is not None else centre < UNTIED_FROM
     kinds, formats = families(options.family), search_precisions(cluster, options)
-    tokens, ranking = flops / (6 * centre), None
+    tokens = flops / (6 * centre)
     if near is not None:
         # Size and tokens both grow about as the root of compute (Hoffmann et al. 2022).
         grown = (flops / guess_flops(budget, near.workload)) ** 0.5
         tokens, centre = float(near.tokens[near.best]) * grown, float(near.active_params[near.best]) * grown
+    ranking, jobs = None, []
     # The plain family first: it is quick, finds the batch, and bounds what the others must reach.
     for chosen in [kinds[:1], kinds] if len(kinds) > 1 else [kinds]:
-        batch = 0
-        for _ in range(MAX_ROUNDS if len(chosen) == 1 else 2):
-            wanted = options.global_batch or round_batch(
+        tried: dict[int, Found] = {}
+        while True:
+            batch = options.global_batch or round_batch(
                 float(batch_tokens(tokens=tokens, law=batch_law)) / workload.seq_len, cluster
             )
-            # A batch a step or two beside the law's own costs nothing that the law sees, and spares a search.
-            if wanted == batch or (near is not None and batch and 2 / 3 <= wanted / batch <= 1.5):
+            most = MAX_ROUNDS if len(chosen) == 1 else 2
+            if _settled(tried, batch, near=near is not None, most=most):
                 break
-            batch = wanted
             job = Job(
-                workload=workload, law=law, budget=budget, batch=batch, centre=centre, vocab=vocab,
-                tied=options.tied_embeddings if options.tied_embeddings is not None else centre < 1e9,
+                workload=workload, law=law, budget=budget, batch=batch, centre=centre, vocab=vocab, tied=tied,
                 shape=options.shape, plan=options.plan, unique_tokens=options.unique_tokens,
                 reach=SIZE_WINDOW if near is None else NEAR_WINDOW,
             )  # fmt: skip
-            jobs = _jobs(job, chosen, formats)
-            ranking, jobs = _rank_once(jobs, options.engine, hasty=near is None)
-            tokens = float(ranking.tokens[ranking.best])
-            centre = float(ranking.active_params[ranking.best])
+            tried[batch] = _rank_once(_jobs(job, chosen, formats), options.engine, hasty=near is None)
+            tokens, centre = _of_choice(tried[batch][0])
             if near is not None and not 0.5 < centre / job.centre < 2.0:
                 # The neighbour was no guide: look everywhere.
                 return rank(cluster, budget, options)
+        ranking, jobs = best_of_cycle(tried, batch)
+        tokens, centre = _of_choice(ranking)
     assert ranking is not None
     if near is None:
         # Until the guess stood only the choice was wanted; now its ties and neighbours are.
         ranking, _ = _rank_once(jobs, options.engine, known=float(ranking.loss[ranking.best]))
     return within(ranking, options.serving) if options.serving else ranking
+
+
+def _of_choice(ranking: Ranking) -> tuple[float, float]:
+    """Tokens and size of the choice, from which the next round is guessed."""
+    return float(ranking.tokens[ranking.best]), float(ranking.active_params[ranking.best])
+
+
+def _settled(tried: dict[int, Found], batch: int, *, near: bool, most: int) -> bool:
+    """No further round is wanted: this batch was tried, or enough were.
+
+    Beside a neighbour's answer a batch a step or two from the law's own will do: it costs nothing that the law sees, and
+    spares a search.
+    """
+    if not tried:
+        return False
+    last = next(reversed(tried))
+    return batch in tried or len(tried) >= most or (near and 2 / 3 <= batch / last <= 1.5)
+
+
+def best_of_cycle(tried: dict[int, Found], wanted: int) -> Found:
+    """The round that answers itself; where rounds lead to each other in a circle, the one of them with the lowest loss.
+
+    Args:
+        tried: the rounds in their order, by batch.
+        wanted: the batch that the last of them asks for.
+    """
+    order = list(tried)
+    circle = order[order.index(wanted) :] if wanted in tried else order[-1:]
+    return min((tried[key] for key in circle), key=lambda found: float(found[0].loss[found[0].best]))
 
 
 def _jobs(job: Job, kinds: Sequence[Family], formats: Sequence[Precision]) -> list[Job]:

@@ -2,8 +2,10 @@
 
 Decisions: widths and feed-forward sizes are multiples of the device's matrix tile (codesign rules: Anthony et
 al. 2024, arXiv 2401.14489; tensor cores want 128-byte rows), heads are 64 or 128 wide, key-value heads
-follow one stated policy, and the vocabulary is given. Widths and depths step geometrically (about 8 and 12 %
-apart), so the lattice covers every size within a few per cent. What it leaves out is said in the design.
+follow one stated policy, and the vocabulary is given. Widths and depths are one fixed grid for each device, whatever
+sizes are asked for: the same shapes compete at every budget, so a larger one never ends in a worse choice for want of a
+shape. There are eight widths to an octave, or as many as alignment allows (a tile, four heads from 2,048 on), so they lie 6
+to 12 % apart, and 25 % at most; depths about 12 %. What the lattice leaves out is said in the design.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ NARROW_FFN_RATIOS = (1.0, 1.5, 2.0)
 
 WIDE, FOUR_HEADS = 2048, 512
 """From this width on a model steps by four heads of 128."""
+NARROWEST, PER_OCTAVE = 32, 8
+"""Narrowest width, and widths from one power of two to the next, fewer where alignment allows no more."""
 FEWEST_HEADS = 4
 """Heads of a model from 64 wide up; narrower ones have two. On bytes one head of 40 costs 40x3 1.9 % of loss against
 five of 8, and at 32x4 two heads of 16 are .4 % better than one of 32 and 1.1 % better than four of 8
@@ -199,11 +203,6 @@ def granularity(accelerator: Accelerator, width: int) -> int:
     return tile if width >= 16 * tile else max(tile // 4, 8)
 
 
-def _geometric(low: float, high: float, ratio: float) -> list[float]:
-    steps = max(int(np.ceil(np.log(high / low) / np.log(ratio))), 1)
-    return [low * ratio**i for i in range(steps + 1)]
-
-
 def _aligned(value: float, unit: int) -> int:
     return max(round(value / unit), 1) * unit
 
@@ -267,13 +266,21 @@ def _widths(
 ) -> list[int]:
     if "width" in fixed:
         return [fixed["width"]]
-    # 12 width^2 depth parameters: the narrowest and widest that the aspect limits allow.
+    # 12 width^2 depth parameters: the narrowest and widest that the aspect limits allow, and one beyond each.
     low, high = ((ASPECT[0] * min_params / 12) ** (1 / 3), (ASPECT[1] * max_params / 12) ** (1 / 3))
-    widths: dict[int, None] = {}
-    for value in _geometric(max(low, 32), high, 1.08):
-        unit = FOUR_HEADS if value >= WIDE else granularity(accelerator, int(value))
-        widths[_aligned(value, unit)] = None
-    return list(widths)
+    grid = width_grid(accelerator, high)
+    return grid[max(int(np.searchsorted(grid, low)) - 1, 0) :]
+
+
+def width_grid(accelerator: Accelerator, high: float) -> list[int]:
+    """Every width of the device's grid up to the first that is not below ``high``."""
+    widths = [NARROWEST]
+    while widths[-1] < high:
+        at = widths[-1]
+        octave = 2 ** int(np.log2(at))
+        unit = FOUR_HEADS if at >= WIDE else granularity(accelerator, at)
+        widths.append(at + max(octave // PER_OCTAVE, unit))
+    return widths
 
 
 def _layer_table(
