@@ -150,20 +150,61 @@ def test_flop_of_whole_chunks_are_the_graphs():
         assert counter.get_total_flops() == pytest.approx(counted(mixer, 1, 256), rel=1e-12)
 
 
+PATCHES = Patches(image_size=8, patch_size=2, channels=1)
+IMAGES = replace(
+    shape(replace(ATTENTION, causal=False, rotary_fraction=0.0, qkv_bias=True, out_bias=True),
+          DenseFFN(ffn_size=64, gated=False, bias=True), norm=LAYER, final_norm=LAYER, patches=PATCHES,
+          learned_positions=17, head_bias=True),
+    vocab_size=10,
+)  # fmt: skip
+
+
 def test_an_image_model_has_the_graphs_parameters_and_flop():
     from torch.utils.flop_counter import FlopCounterMode
 
-    attention = replace(ATTENTION, causal=False, rotary_fraction=0.0, qkv_bias=True, out_bias=True)
-    patches = Patches(image_size=8, patch_size=2, channels=1)
-    chosen = shape(attention, DenseFFN(ffn_size=64, gated=False, bias=True), norm=LAYER, final_norm=LAYER,
-                   patches=patches, learned_positions=17, head_bias=True)  # fmt: skip
-    chosen = replace(chosen, vocab_size=10)
-    net = Net(chosen)
-    assert sum(p.numel() for p in net.parameters()) == num_params(chosen)
+    net = Net(IMAGES)
+    assert sum(p.numel() for p in net.parameters()) == num_params(IMAGES)
     with FlopCounterMode(display=False) as counter:
         logits = net(torch.rand(3, 1, 8, 8))
     assert logits.shape == (3, 10)
-    assert counter.get_total_flops() == counted(chosen, 3, patches.num_tokens)
+    assert counter.get_total_flops() == counted(IMAGES, 3, PATCHES.num_tokens)
+
+
+def test_logits_of_images_equal_vits_with_the_same_weights():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=8, patch_size=2,
+        num_channels=1, num_labels=10, layer_norm_eps=1e-5,
+    )  # fmt: skip
+    other = transformers.ViTForImageClassification(config).eval()
+    net = Net(IMAGES)
+    initialise(net, std=0.2, output_std=0.1, seed=4)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in net.parameters():  # biases too, which start at zero
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    ends = {
+        "vit.embeddings.cls_token": net.class_token[None], "vit.embeddings.position_embeddings": net.positions[None],
+        "vit.embeddings.patch_embeddings.projection.weight": net.patches.weight.view(32, 1, 2, 2),
+        "vit.embeddings.patch_embeddings.projection.bias": net.patches.bias,
+        "vit.layernorm.weight": net.final_norm.weight, "vit.layernorm.bias": net.final_norm.bias,
+        "classifier.weight": net.head.weight, "classifier.bias": net.head_bias,
+    }  # fmt: skip
+    for i, layer in enumerate(net.layers):
+        for kind in ("weight", "bias"):
+            at = f"vit.layers.{i}."
+            q, k, v = getattr(layer.mixer.qkv, kind).split(layer.mixer.sizes)
+            ends |= {
+                f"{at}attention.q_proj.{kind}": q, f"{at}attention.k_proj.{kind}": k, f"{at}attention.v_proj.{kind}": v,
+                f"{at}attention.o_proj.{kind}": getattr(layer.mixer.out, kind),
+                f"{at}layernorm_before.{kind}": getattr(layer.norms[0], kind),
+                f"{at}layernorm_after.{kind}": getattr(layer.norms[1], kind),
+                f"{at}mlp.fc1.{kind}": getattr(layer.ffn.up, kind), f"{at}mlp.fc2.{kind}": getattr(layer.ffn.down, kind),
+            }  # fmt: skip
+    other.load_state_dict(ends)
+    images = torch.rand(3, 1, 8, 8, generator=generator)
+    with torch.no_grad():
+        assert torch.allclose(net(images), other(images).logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -34,6 +34,7 @@ def shape(mixer=ATTENTION, **block):
     ("chosen", "family"),
     [
         (shape(), "llama"),
+        (shape(replace(ATTENTION, window=32)), "mistral"),
         (shape(replace(ATTENTION, qk_norm="head")), "qwen3"),
         (shape(replace(ATTENTION, qkv_bias=True)), "qwen2"),
         (shape(replace(ATTENTION, qk_norm="full"), norm_placement="output"), "olmo2"),

@@ -8,18 +8,23 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional  # noqa: E402
 
+from shapewright.architecture.graph import build_graph  # noqa: E402
 from shapewright.architecture.shape import (  # noqa: E402
+    LSTM,
     MLSTM,
+    Block,
     Convolution,
     DeltaNet,
     ExpertsFFN,
     LatentAttention,
     Mamba2,
+    NoFFN,
+    Shape,
 )
 from shapewright.lab.attend import attend  # noqa: E402
 from shapewright.lab.attention_layers import LatentLayer  # noqa: E402
 from shapewright.lab.channel_layers import ExpertsLayer  # noqa: E402
-from shapewright.lab.recurrent_layers import ConvolutionLayer, DeltaLayer, Mamba2Layer, MLSTMLayer  # noqa: E402
+from shapewright.lab.recurrent_layers import ConvolutionLayer, DeltaLayer, LSTMLayer, Mamba2Layer, MLSTMLayer  # noqa: E402
 from shapewright.lab.scans import delta_scan, mlstm_scan, ssd_scan  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -88,6 +93,32 @@ def test_input_gates_far_beyond_what_fp32_can_raise_to_a_power():
     q, k, v = torch.randn(B, T, H, K), torch.randn(B, T, H, K), torch.randn(B, T, H, V)
     enter, forget = torch.full((B, T, H), 400.0), torch.zeros(B, T, H)
     assert torch.isfinite(mlstm_scan(q, k, v, enter, forget, chunk=8)).all()
+
+
+def test_the_lstm_layer_equals_a_loop_that_has_the_graphs_flop():
+    """The library's kernel is out of the FLOP counter's sight; the loop's products are not."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    width, cell = 12, 10
+    layer = LSTMLayer(LSTM(cell_size=cell), width)
+    x = torch.randn(B, T, width)
+    c = layer.cell
+    h = state = torch.zeros(B, cell)
+    out = []
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        for t in range(T):
+            gates = functional.linear(x[:, t], c.weight_ih_l0, c.bias_ih_l0) + functional.linear(
+                h, c.weight_hh_l0, c.bias_hh_l0
+            )
+            enter, keep, new, show = gates.chunk(4, dim=-1)
+            state = torch.sigmoid(keep) * state + torch.sigmoid(enter) * torch.tanh(new)
+            h = torch.sigmoid(show) * torch.tanh(state)
+            out.append(layer.out(h))
+    with torch.no_grad():
+        assert torch.allclose(layer(x), torch.stack(out, 1), atol=1e-5)
+    block = Block(mixer=LSTM(cell_size=cell), channel=NoFFN(), count=1)
+    graph = build_graph(Shape(name="x", vocab_size=8, hidden_size=width, blocks=(block,)), batch=B, seq_len=T)
+    assert counter.get_total_flops() == sum(float(op.flops) for op in graph.blocks[0])
 
 
 @pytest.mark.parametrize("tokens", [24, 200])

@@ -12,6 +12,7 @@ import hashlib
 import io
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ class TrainState:
         choose_kernels(self.net, attention_block=setup.attention_block, scan_chunk=setup.scan_chunk)
         self.net.to(device)
         if setup.compiled:
+            # The tables that are cached depend on their arguments only.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
             self.net.compile()
         self._orders: Orders = {} if team.alone else spread(self.net, team)
         self.patches = setup.shape.patches
