@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shapewright.architecture.shape import Shape
-from shapewright.designs.document import Part, RooflinePoint
+from shapewright.designs.document import Mover, Part, RooflinePoint
 from shapewright.evidence import Figure
 from shapewright.plan.costs import OperatorCost
 from shapewright.plan.memory import FRAGMENTATION
@@ -138,14 +138,8 @@ def share_of(parts: tuple[Part, ...], cause: str) -> float:
 def roofline(priced: PricedPlan, workload: Workload) -> tuple[RooflinePoint, ...]:
     """Forward pass of every operator that computes, against the roofs of the device."""
     bandwidth = memory_bandwidth(workload).value
-    costs, micro_batches = priced.local.costs, _scalar(priced.steps.num_micro_batches)
-    layers = int(priced.shape.num_layers) / int(priced.plan.pp)
-    items: list[tuple[OperatorCost, float]] = [
-        *((item, layers * micro_batches) for item in costs.layer.items),
-        *((item, micro_batches) for item in costs.head.items),
-    ]
     points = []
-    for item, times in items:
+    for item, times in _operators(priced):
         flops, num_bytes, seconds = (_scalar(x) for x in (item.flops, item.bytes, item.forward))
         if flops <= 0 or seconds <= 0:
             continue
@@ -163,6 +157,30 @@ def roofline(priced: PricedPlan, workload: Workload) -> tuple[RooflinePoint, ...
             )
         )
     return tuple(points)
+
+
+def movers(priced: PricedPlan) -> tuple[Mover, ...]:
+    """Forward pass of every operator that moves bytes and multiplies nothing."""
+    return tuple(
+        Mover(
+            name=item.name,
+            bandwidth=_scalar(item.bytes) / _scalar(item.forward),
+            seconds=_scalar(item.forward) * times,
+        )
+        for item, times in _operators(priced)
+        if item.cause == "memory"
+        and _scalar(item.flops) <= 0 < min(_scalar(item.bytes), _scalar(item.forward))
+    )
+
+
+def _operators(priced: PricedPlan) -> list[tuple[OperatorCost, float]]:
+    """The operators of a stage and its head, each with how often a step runs it."""
+    costs, micro_batches = priced.local.costs, _scalar(priced.steps.num_micro_batches)
+    layers = int(priced.shape.num_layers) / int(priced.plan.pp)
+    return [
+        *((item, layers * micro_batches) for item in costs.layer.items),
+        *((item, micro_batches) for item in costs.head.items),
+    ]
 
 
 def memory_bandwidth(workload: Workload) -> Figure:

@@ -211,6 +211,7 @@ def compose(
         memory_parts=breakdown.memory_parts(priced),
         memory_bandwidth=breakdown.memory_bandwidth(workload),
         roofline=breakdown.roofline(priced, workload),
+        movers=breakdown.movers(priced),
         reasons=(*_shares(priced), *context.reasons),
         candidates=context.candidates,
         rejected=context.rejected,

@@ -138,6 +138,17 @@ class RooflinePoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Mover:
+    """One operator that multiplies nothing, against the memory roof of the device."""
+
+    name: str
+    bandwidth: float
+    """Bytes of device memory traffic per second [B/s]."""
+    seconds: float
+    """Of its forward passes in one step of one device."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
     """One line of why: what was chosen, what the nearest alternative would have cost."""
 
@@ -284,6 +295,8 @@ class Design:
     loss_curve: tuple[LossPoint, ...]
     trust: tuple[Trust, ...]
     warnings: tuple[str, ...] = ()
+    movers: tuple[Mover, ...] = ()
+    """What stands on no place of the roofline: operators that move bytes and multiply nothing."""
     ties: TieFamily | None = None
     """The family of the choice; None where nothing was searched."""
     picks: tuple[Pick, ...] = ()

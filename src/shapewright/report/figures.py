@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shapewright.designs.document import Design, LossPoint, Part, RooflinePoint
+from shapewright.designs.document import Design, LossPoint, Part
 from shapewright.report import charts
 from shapewright.report.charts import Spec
 from shapewright.report.markup import Markup, details, table, tag
@@ -34,8 +34,8 @@ CHARTS: dict[str, tuple[str, str, Callable[[Design], Spec | None]]] = {
     ),
     "roofline": (
         "Roofline",
-        "Operators of the forward pass under their roofs; the area is the time, the thin line what is missing. Operators "
-        "that multiply nothing only move bytes: they stand where a step's time goes.",
+        "Operators of the forward pass under their roofs; the area is the time, the thin line what is missing. Those that "
+        "only move bytes hang under the memory roof, and only how far below it means something.",
         charts.roofline,
     ),
     "pareto": (
@@ -68,7 +68,7 @@ def numbers(design: Design, name: str) -> Markup:
     tables: dict[str, Callable[[], Markup]] = {
         "step-time": lambda: _parts("Step time", design.step_parts, "s"),
         "memory": lambda: _parts("Memory of the fullest device", design.memory_parts, "B"),
-        "roofline": lambda: _operators(design.roofline),
+        "roofline": lambda: _operators(design),
         "loss-curve": lambda: _losses(design.loss_curve),
     }
     return tables[name]() if name in tables else Markup("")
@@ -79,7 +79,7 @@ def _parts(caption: str, parts: tuple[Part, ...], unit: str) -> Markup:
     return table(caption, ("part", "cause", "value", "share"), rows, numbers=("value", "share"))
 
 
-def _operators(points: tuple[RooflinePoint, ...]) -> Markup:
+def _operators(design: Design) -> Markup:
     names = ("operator", "FLOP/B", "reached", "roof", "of the roof", "time")
     rows = [
         (
@@ -90,7 +90,19 @@ def _operators(points: tuple[RooflinePoint, ...]) -> Markup:
             percent(p.achieved_flops / p.roof_flops),
             format_quantity(p.seconds, "s"),
         )
-        for p in points
+        for p in design.roofline
+    ]
+    slope = design.memory_bandwidth.value
+    rows += [
+        (
+            m.name,
+            "0",
+            format_quantity(m.bandwidth, "B/s"),
+            format_quantity(slope, "B/s"),
+            percent(m.bandwidth / slope),
+            format_quantity(m.seconds, "s"),
+        )
+        for m in design.movers
     ]
     return table("Operators against their roofs", names, rows, numbers=names[1:])
 

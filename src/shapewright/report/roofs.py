@@ -1,14 +1,15 @@
 """The roofline chart.
 
 Decisions: several number formats give several compute roofs. A thin line joins each operator to its own roof, and
-its area is its time.
+its area is its time. An operator that only moves bytes has no FLOP per byte: it is hung under the memory roof, the
+longest first from the left, and only its distance from that roof means something.
 """
 
 from __future__ import annotations
 
 from shapewright.designs.document import Design, RooflinePoint
 from shapewright.report.text import percent
-from shapewright.report.theme import BLUE, GOLD
+from shapewright.report.theme import BLUE, GOLD, VIOLET
 from shapewright.report.vega import Spec, chart, classes, labelled, log_axis, log_position, tooltip
 from shapewright.units import format_quantity
 
@@ -18,11 +19,12 @@ SAME = 1e-6
 LOOKS = {
     "compute roof": (BLUE, "circle"),
     "memory roof": (GOLD, "square"),
+    "moves bytes only": (VIOLET, "triangle-up"),
 }
 
 
 def roofline(design: Design) -> Spec | None:
-    """Operators of the forward pass: rate reached against FLOP per byte, under the roofs of the device.
+    """Every operator of the forward pass: rate reached against FLOP per byte, under the roofs of the device.
 
     None where the Design has no roofline. The area of a point is its time in the step.
     """
@@ -45,12 +47,13 @@ def roofline(design: Design) -> Spec | None:
         }
         for p in points
     ]
+    ridge = max(flats) / slope
     x_low, x_high = min(p.intensity for p in points) / 2, max(p.intensity for p in points) * 2
-    y_low, y_high = (
-        min(p.achieved_flops for p in points) / 2,
-        max(max(p.roof_flops, p.achieved_flops) for p in points) * 1.6,
-    )
-    x_low = min(x_low, max(flats) / slope / 2)  # so that the two roofs meet inside the picture
+    x_low = min(x_low, ridge / (8 if design.movers else 2))  # so that the two roofs meet inside the picture
+    rows += _hung(design, x_low, ridge)
+    rows.sort(key=lambda row: -row["seconds"])
+    y_low = min(row["achieved_flops"] for row in rows) / 2
+    y_high = max(max(row["roof_flops"], row["achieved_flops"]) for row in rows) * 1.6
     ends = (max(x_low, y_low / slope), max(flats) / slope)
     lines = [{"roof": "memory", "intensity": end, "roof_flops": end * slope} for end in ends]
     for flat in flats:
@@ -60,8 +63,8 @@ def roofline(design: Design) -> Spec | None:
     y = log_axis("achieved_flops", "rate", y_low, y_high, unit="FLOP/s")
     labels = labelled(
         rows,
-        [log_position(p.intensity, x_low, x_high) for p in points],
-        [log_position(p.achieved_flops, y_low, y_high) for p in points],
+        [log_position(row["intensity"], x_low, x_high) for row in rows],
+        [log_position(row["achieved_flops"], y_low, y_high) for row in rows],
         x=x,
         y=y,
     )
@@ -96,6 +99,22 @@ def roofline(design: Design) -> Spec | None:
             *labels,
         ],
     )  # fmt: skip
+
+
+def _hung(design: Design, x_low: float, ridge: float) -> list[dict[str, object]]:
+    """The operators that only move bytes, spread under the memory roof left of the ridge."""
+    movers = sorted(design.movers, key=lambda m: -m.seconds)
+    slope = design.memory_bandwidth.value
+    places = [x_low * (ridge / x_low) ** ((at + 0.5) / len(movers)) for at in range(len(movers))]
+    return [
+        {
+            "name": m.name, "intensity": x, "achieved_flops": m.bandwidth * x, "roof_flops": slope * x, "seconds": m.seconds,
+            "bound": "moves bytes only", "achieved": format_quantity(m.bandwidth, "B/s"),
+            "roof": format_quantity(slope, "B/s"), "of_roof": percent(m.bandwidth / slope),
+            "time": format_quantity(m.seconds, "s"),
+        }
+        for m, x in zip(movers, places, strict=True)
+    ]  # fmt: skip
 
 
 def _bound(point: RooflinePoint) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shapewright.designs.document import Design, RooflinePoint
+from shapewright.designs.document import Design, Mover, RooflinePoint
 from shapewright.errors import NotCoveredError
 from shapewright.report import charts
 from shapewright.report.charts import Spec
@@ -64,6 +64,21 @@ def test_roofline_holds_the_operators(design: Design) -> None:
     } == given
     assert {p["name"] for p in points if p["bound"] == "memory roof"} == {"attention.norm", "ffn.activation"}
     assert marks(charts.roofline(design))[:3] == ["line", "rule", "point"]
+
+
+def test_what_only_moves_bytes_hangs_under_the_memory_roof(design: Design) -> None:
+    movers = (
+        Mover(name="norm", bandwidth=2e12, seconds=3e-3),
+        Mover(name="rotary", bandwidth=1e12, seconds=1e-3),
+    )
+    drawn = rows(charts.roofline(replace(design, movers=movers)), 2)
+    assert len(drawn) == len(design.roofline) + 2
+    for mover in movers:
+        (row,) = (row for row in drawn if row["name"] == mover.name)
+        assert row["bound"] == "moves bytes only"
+        assert row["achieved_flops"] / row["roof_flops"] == pytest.approx(mover.bandwidth / 3.35e12)
+        assert row["roof_flops"] / row["intensity"] == pytest.approx(3.35e12)
+        assert row["intensity"] < 989e12 / 3.35e12
 
 
 def test_roofline_draws_both_roofs_through_the_ridge(design: Design) -> None:
