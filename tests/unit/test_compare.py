@@ -60,9 +60,11 @@ def test_the_gain_on_hardware_is_the_gain_in_flop_times_the_ratio_of_utilisation
 
 
 def test_a_measured_prior_gains_what_it_was_measured_to_gain(found: Comparison) -> None:
-    # xLSTM over Llama at 16k context: 2.3 to 2.6 by their own runs (benchmarks/LOG.md); the law's slope is another's.
+    # xLSTM over Llama at 16k context: 2.3 to 2.6 by their own runs (benchmarks/LOG.md), less at shorter ones; the law's
+    # slope is another's.
     mlstm = next(v for v in found.verdicts if v.name == "mlstm")
-    assert 1.5 < mlstm.gain_flop < 4.5
+    assert mlstm.gain_low < 1.0 < mlstm.gain_flop < 2.3
+    assert mlstm.gain_high > 2.6
 
 
 def test_an_lstm_has_no_verdict_because_what_it_learns_is_unknown(found: Comparison) -> None:

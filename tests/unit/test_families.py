@@ -58,7 +58,7 @@ def job(name: str, *, bar: float = np.inf) -> Job:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["deltanet", "64 experts", "sliding"])
+@pytest.mark.parametrize("name", ["deltanet", "64 experts", "sliding", "xlstm"])
 def test_a_bound_changes_neither_the_choice_nor_its_ties(name: str) -> None:
     """The same arm with nothing left out: a naive twin that prices every pair."""
     one = job(name)

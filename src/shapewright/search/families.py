@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.architecture.shape import (
+    MLSTM,
     Block,
     Channel,
     DeltaNet,
@@ -67,12 +68,15 @@ WINDOW = 1024
 """Tokens that a sliding layer sees (Gemma 3)."""
 STATE_HEAD = 128
 """Width of a head of a gated DeltaNet (Qwen3-Next); models whose width it does not divide have no such candidates."""
+MEMORY_VALUE, MEMORY_KEY = 512, 256
+"""Width of a value and of a key head of a matrix LSTM (xLSTM 7B: 8 heads in a width of 4,096)."""
 PATTERNS: dict[str, tuple[tuple[tuple[str, int], ...], str]] = {
     "dense": ((("attention", 1),), "Llama 3"),
     "sliding": ((("attention", 1), ("sliding", 5)), "Gemma 3: one full layer after five windows of 1,024"),
     "mla": ((("mla", 1),), "DeepSeek-V2: latent of four heads, rotary half a head"),
     "deltanet": ((("attention", 1), ("gated_deltanet", 3)), "Qwen3-Next: one full layer after three"),
     "mamba2": ((("attention", 1), ("mamba2", 7)), "Jamba: one full layer after seven"),
+    "xlstm": ((("mlstm", 1),), "xLSTM 7B (arXiv 2503.13427): the matrix LSTM in every layer, no attention"),
 }
 """Pattern to its period and where it is from."""
 EXPERTS: dict[str, tuple[int, int, int, str]] = {
@@ -98,13 +102,14 @@ def _family(pattern: str, mixture: str | None) -> Family:
 
 
 BOTH = "128 experts"
-"""The mixture that other mixers are laid out with: DeepSeek-V3, Qwen3-Next, gpt-oss 120B and Nemotron 3 are of its kind."""
+"""The mixture that other mixers are laid out with: DeepSeek-V3, Qwen3-Next, gpt-oss 120B and Nemotron 3 are of its kind;
+no published mixture has a matrix LSTM."""
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         *(_family(pattern, None) for pattern in PATTERNS),
         *(_family("dense", mixture) for mixture in EXPERTS),
-        *(_family(pattern, BOTH) for pattern in PATTERNS if pattern != "dense"),
+        *(_family(pattern, BOTH) for pattern in PATTERNS if pattern not in ("dense", "xlstm")),
     )
 }
 """Every family by name."""
@@ -148,6 +153,8 @@ def fits(family: Family, at: Heads) -> Array:
     good = np.ones(width.size, bool)
     if kinds & {"gated_deltanet", "mamba2"}:
         good &= (width % STATE_HEAD == 0) & (width >= 4 * STATE_HEAD)
+    if "mlstm" in kinds:
+        good &= (width % MEMORY_VALUE == 0) & (width >= 2 * MEMORY_VALUE)
     if "mla" in kinds:
         good &= (head_dim >= 64) & (at.heads[:, 0] >= 4)
     if family.experts:
@@ -174,6 +181,8 @@ def _mixer(kind: str, at: Heads) -> Mixer:
     if kind == "gated_deltanet":
         heads = np.maximum(at.width // STATE_HEAD, 1)
         return DeltaNet(key_heads=heads, value_heads=2 * heads, key_dim=STATE_HEAD, value_dim=STATE_HEAD)
+    if kind == "mlstm":
+        return MLSTM(heads=at.width // MEMORY_VALUE, key_dim=MEMORY_KEY, value_dim=MEMORY_VALUE)
     assert kind == "mamba2"
     # Expansion by two, heads of 64, keys and queries shared by groups that tensor parallelism can split.
     return Mamba2(
