@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from shapewright.api import design
 from shapewright.architecture.catalog import resolve_model
 from shapewright.architecture.graph import num_params
 from shapewright.architecture.shape import SelfAttention
 from shapewright.designs.build import make_design
-from shapewright.designs.serving import Serve, parse_serve, shape_rate
+from shapewright.designs.serving import Serve, choose_served, parse_serve, shape_rate
 from shapewright.errors import ShapewrightError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.engine import find_engine
@@ -53,11 +54,22 @@ def test_the_report_says_what_training_alone_would_have_cost():
     options = Options(shape={"width": 2048, "head_dim": 128, "kv_heads": 4})
     budget = Budget(kind="flops", value=1e21)
     plain = make_design("8xh100_sxm", budget, options)
-    served = make_design(
-        "8xh100_sxm", budget, options, serve=parse_serve("isl=4000 osl=1000 tokens=1e13 tpot=20ms")
+    served = design(
+        "8xh100_sxm", flops=1e21, options=options, serve="isl=4000 osl=1000 tokens=1e13 tpot=20ms"
     )
     reason = next(r for r in served.reasons if r.topic == "serving")
     assert "pure-training optimum" in reason.text
     assert "instead of" in reason.text
     assert served.predicted.loss.value < plain.predicted.loss.value * 1.02
     assert any(a.name == "serving" for a in served.assumptions)
+
+
+def test_the_chosen_shape_is_the_one_that_was_planned():
+    # A family whose heads the pins do not fix.
+    cluster, budget = parse_cluster("8xh100_sxm"), Budget(kind="flops", value=1e21)
+    options = Options(family="mla", shape={"width": 2048, "head_dim": 128, "kv_heads": 4})
+    serve = parse_serve("isl=4000 osl=1000 tokens=1e13 tpot=20ms")
+    chosen = choose_served(rank(cluster, budget, options), cluster, budget, options, serve)
+    rated = shape_rate(chosen.ranking.shape(chosen.ranking.best), cluster, find_engine("vllm"), serve)
+    assert rated is not None
+    assert f"served at {rated[0]:,.0f} tokens/s" in chosen.reasons[0].text

@@ -96,14 +96,24 @@ def test_exports_use_known_arguments_only():
         assert manifest.count('kind: "LeaderWorkerSet"') == (2 if deployment.prefill_replicas else 1)
 
 
+def test_arrivals_are_served_together_and_apart():
+    plan, _ = _plan("llama-3.1-70b", "8xh200_sxm", rate=3.0)
+    assert plan.largest_rate is not None
+    assert plan.largest_rate > 3.0
+    assert any(d.prefill_replicas for d in plan.front), "some replicas may prefill for the others"
+    bursty, _ = _plan("llama-3.1-70b", "8xh200_sxm", rate=3.0, gaps=4.0)
+    for calm, wild in zip(plan.picks, bursty.picks, strict=True):
+        assert wild[1].ttft > calm[1].ttft, "bursts wait longer"
+
+
 def test_traces_are_read_or_refused(tmp_path: Path):
     good = tmp_path / "good.csv"
     good.write_text("arrival_s,isl,osl\n0,100,10\n1,300,30\n2,200,20\n")
     trace = read_trace(good)
-    assert (trace.rate, trace.mean_isl, trace.mean_osl) == (1.0, 200.0, 20.0)
+    assert (trace.rate, trace.mean_isl, trace.mean_osl, trace.gaps) == (1.0, 200.0, 20.0, 0.0)
     bad = tmp_path / "bad.csv"
-    bad.write_text("arrival_s,isl,osl\n0,100,10\nx,300,30\n2,0,20\n")
-    with pytest.raises(DocumentError, match="2 bad lines of 3") as caught:
+    bad.write_text("arrival_s,isl,osl\n0,100,10\nx,300,30\n2,0,20\n3,inf,20\n4,2.5,9\n5,9\n")
+    with pytest.raises(DocumentError, match="5 bad lines of 6") as caught:
         read_trace(bad)
     assert "line 3" in str(caught.value)
     assert "line 4" in str(caught.value)

@@ -25,6 +25,7 @@ from shapewright.plan.serving_search import serving_rate
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options, rank
 from shapewright.search.ranking import Ranking
+from shapewright.search.serve import without
 from shapewright.units import format_count, format_quantity, parse_quantity
 
 WIDEST_GROUP = 16
@@ -97,8 +98,12 @@ class Rated:
     """Output tokens per second and device [1/s]."""
     how: str
     """Split and concurrency."""
+    ranking: Ranking
+    """Where it is laid out."""
+    index: int
+    """Its place there."""
     pins: dict[str, int]
-    family: str
+    """What fixes it, for what is asked about it afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,8 +140,10 @@ def choose_served(
             f"{serve.describe()} on {cluster.name}", "loosen tpot or ttft in --serve, or use more devices",
         )  # fmt: skip
     chosen = max(rated, key=lambda item: item.tokens_per_s)
-    pinned = replace(options, shape=chosen.pins, family=chosen.family)
-    alone = rank(cluster, budget, pinned)
+    pinned = replace(options, shape=chosen.pins, family=chosen.ranking.arm_of(chosen.index).family)
+    others = np.arange(chosen.ranking.loss.size) != chosen.index
+    dearer = int(np.isfinite(chosen.ranking.loss[others]).sum())
+    alone = without(chosen.ranking, others, {"not the cheapest to serve at a loss as good": dearer})
     price = cluster.price_per_device_hour
     return Chosen(
         ranking=alone, options=pinned,
@@ -183,8 +190,8 @@ def _rate(ranking: Ranking, index: int, cluster: Cluster, engine: Engine, serve:
     pins = {"width": int(shape.hidden_size), "depth": int(shape.num_layers), "ffn_size": _ffn(shape)}
     if heads is not None:
         pins |= {"heads": int(heads.heads), "kv_heads": int(heads.kv_heads), "head_dim": int(heads.head_dim)}
-    return Rated(shape=shape, loss=float(ranking.loss[index]), tokens_per_s=rated[0], how=rated[1], pins=pins,
-                 family=ranking.arm_of(index).family)  # fmt: skip
+    return Rated(shape=shape, loss=float(ranking.loss[index]), tokens_per_s=rated[0], how=rated[1], ranking=ranking,
+                 index=index, pins=pins)  # fmt: skip
 
 
 def _ffn(shape: Shape) -> int:

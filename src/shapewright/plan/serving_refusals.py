@@ -49,12 +49,13 @@ def does_not_fit(
     need = float(table.weights[best]) + float(
         sequence_bytes(shape, layout, table.formats, goal.isl + goal.osl)
     )
-    factor = int(np.ceil(need / table.budget))
+    # Replicas are powers of two.
+    devices = 2 ** int(np.ceil(np.log2(cluster.num_devices * need / table.budget)))
     return InfeasibleError(
         f"{shape.name} in {table.formats.name} does not fit {cluster.name} at any split",
         f"the widest split (tp {layout.tp}, pp {layout.pp}) needs {need / 1e9:.4g} GB per device with one request of "
         f"{goal.isl + goal.osl:,.0f} tokens; {table.budget / 1e9:.4g} GB may be used",
-        f"use about {cluster.num_devices * factor} devices, or a narrower --precision",
+        f"try: --on {devices}x{cluster.accelerator.name}, or a narrower --precision",
         reasons=rejected,
     )
 

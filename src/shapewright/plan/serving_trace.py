@@ -105,10 +105,18 @@ def read_trace(path: Path) -> Trace:
 
 
 def _row(record: dict[str, str | None]) -> tuple[float, int, int]:
-    arrival = float(record["arrival_s"] or "nan")
-    isl, osl = int(record["isl"] or ""), int(record["osl"] or "")
+    arrival, isl, osl = (_number(record, name) for name in COLUMNS)
     if not math.isfinite(arrival) or arrival < 0:
         raise ValueError(f"arrival_s (={record['arrival_s']!r}) is no time")
-    if isl < 1 or osl < 1:
-        raise ValueError(f"isl and osl (={isl}, {osl}) must be at least 1")
-    return arrival, isl, osl
+    for name, value in (("isl", isl), ("osl", osl)):
+        if not math.isfinite(value) or value < 1 or value != int(value):
+            raise ValueError(f"{name} (={record[name]!r}) must be a whole number of at least 1")
+    return arrival, int(isl), int(osl)
+
+
+def _number(record: dict[str, str | None], name: str) -> float:
+    text = record[name] or ""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} (={text!r}) is no number") from None

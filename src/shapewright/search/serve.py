@@ -108,7 +108,7 @@ def within(ranking: Ranking, limits: ServingLimits) -> Ranking:
             f"the fastest takes {format_quantity(fastest, 's')} per token: raise the limit",
             counts,
         )
-    return _without(ranking, refused, counts)
+    return without(ranking, refused, counts)
 
 
 def _exceeds(
@@ -125,8 +125,8 @@ def _exceeds(
     return None, seconds
 
 
-def _without(ranking: Ranking, refused: np.ndarray, counts: dict[str, int]) -> Ranking:
-    """The ranking with the refused candidates infeasible; a refused shape counts with all its plans."""
+def without(ranking: Ranking, refused: np.ndarray, counts: dict[str, int]) -> Ranking:
+    """The ranking without the ``refused`` candidates (S,), which count by reason; a shape counts with all its plans."""
     arms, start = [], 0
     for arm in ranking.arms:
         mine = refused[start : start + arm.loss.size]
