@@ -29,7 +29,7 @@ from shapewright.errors import MeasurementError, UsageError
 from shapewright.lab import cases as case_lists
 from shapewright.lab.cases import PROCESSOR, Case, Sizes
 from shapewright.lab.machine import Machine
-from shapewright.lab.probe import PATIENCE
+from shapewright.lab.probe import FIRST_PATIENCE
 
 MIN_SECONDS, MAX_SECONDS = 10.0, 600.0
 FORMATS = {"numpy": ("fp32",), "torch": ("fp32", "bf16")}
@@ -307,7 +307,7 @@ def run_probe(
         ) as process:
             # Loading a library may take a minute on a cold disk.
             loading = 0.0 if backend == "numpy" else 60.0
-            watchdog = threading.Timer(loading + PATIENCE * seconds + grace, process.kill)
+            watchdog = threading.Timer(loading + FIRST_PATIENCE * seconds + grace, process.kill)
             watchdog.daemon = True
             watchdog.start()
             try:
