@@ -117,6 +117,13 @@ def test_nothing_is_lost_and_a_run_counts_once(here: Path) -> None:
     assert (Path("this.toml").read_text(), Path("local.toml").read_text()) == now
 
 
+def test_only_a_file_of_ones_own_is_moved(here: Path) -> None:
+    run = run_folder(here, "a")
+    with pytest.raises(UsageError, match=r"--on \(='laptop_8core'\) is not a file here"):
+        fit_run(str(run), "--on", "laptop_8core")
+    assert fit_run(str(run), "--on", "this")["written"] == [{"path": "this.toml", "kept_as": "this.1.toml"}]
+
+
 @pytest.mark.parametrize(
     ("changes", "option", "error", "match"),
     [

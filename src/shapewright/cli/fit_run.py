@@ -42,6 +42,7 @@ def command(
             "neither --on nor --law was given", "a run moves a machine's file, a law, or both",
             "for example: shapewright fit run run --on this.toml --law local.toml",
         )  # fmt: skip
+    on = _machine_file(on)
     found = [read_run(folder) for folder in runs]
     told: list[dict[str, Any]] = [{"run": str(ran.folder), "name": ran.name} for ran in found]
     # Both are worked out before either is written: a run that one refuses moves neither.
@@ -67,6 +68,18 @@ def command(
         print_json({"runs": told, "written": written})
     else:
         _show(told, on, law)
+
+
+def _machine_file(on: Path | None) -> Path | None:
+    """The file that ``--on`` names, ``this`` for ``this.toml``; catalogue entries are nobody's machine."""
+    if on is None or on.is_file():
+        return on
+    if (named := on.with_name(f"{on.name}.toml")).is_file():
+        return named
+    raise UsageError(
+        f"--on (={str(on)!r}) is not a file here", "runs move the file of the machine that ran them",
+        "name the one that shapewright measure wrote: --on this.toml",
+    )  # fmt: skip
 
 
 def _steps(found: list[Ran], on: Path, told: list[dict[str, Any]]) -> str:

@@ -15,7 +15,7 @@ import typer
 
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json, refuse_existing, talk
-from shapewright.errors import ShapewrightError, UsageError
+from shapewright.errors import ShapewrightError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,6 +82,11 @@ def command(
     Example: shapewright train design.json --minutes 10 --out run
     """
     _check(minutes, steps, precision, learning_rate, threads)
+    if log_to is not None:
+        from shapewright.lab.loggers import KNOWN
+
+        if log_to not in KNOWN:
+            raise UnknownNameError("--log-to", log_to, KNOWN)
     _require_torch()
     from shapewright.lab.team import started
 
