@@ -80,6 +80,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) >= 3:
             break
+    # A range about a single value may hold no round number.
+    ticks = ticks or [float(f"{math.sqrt(low * high):.3g}")]
     return ticks[:: math.ceil(len(ticks) / 9)]
 
 
