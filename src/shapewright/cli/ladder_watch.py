@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shapewright.report.ladder_view import LadderState, Verdicts
 
 PAGE_EVERY_S, RELOAD_S = 10.0, 5
-LEAST_SAID_S = 1.0
+DRAW_EVERY_S = 1.0
 """Seconds between two drawings of the board."""
 
 
@@ -46,7 +46,6 @@ def climb_and_show(
             def tell(line: str) -> None:
                 if not line.startswith("finished "):
                     remarks.append(line)
-                page.write()
                 say(line)
 
             page.write()
@@ -100,6 +99,7 @@ class _Page:
             remarks=tuple(dict.fromkeys((*((plan.note,) if plan.note else ()), *self.remarks))),
             rates=tuple(_rate_lines(rates or {})),
             rows=now.rows, expected=max(now.expected, len(now.rows)), share=now.share, left_s=now.left_s,
+            ends=time.strftime("%H:%M", time.localtime(time.time() + (now.left_s or 0.0))),
             running=tuple((r.name, f"{r.step:,} of {r.steps:,}", f"{r.loss:.3f}") for r in now.running),
             left_out=left_out, folder=str(self.folder), live=live,
         )  # fmt: skip
@@ -113,8 +113,11 @@ class _Page:
         if time.monotonic() - self._written < PAGE_EVERY_S:
             return
         self._written = time.monotonic()
-        text = html_view(ladder_view(self.state(live=True), None), refresh_s=RELOAD_S)
-        write_atomic(self.folder / "report.html", text.encode())
+        try:
+            text = html_view(ladder_view(self.state(live=True), None), refresh_s=RELOAD_S)
+            write_atomic(self.folder / "report.html", text.encode())
+        except (ShapewrightError, OSError):
+            return  # what a page cannot show, a full disk too, the runs themselves will say
 
     def write_last(self, state: LadderState, verdicts: Verdicts | None) -> None:
         """The page of a ladder that is done, or cut."""
@@ -162,24 +165,28 @@ def _board(page: _Page) -> Iterator[Any]:
         ]
         return Text("\n".join(rows))
 
-    if not talker.is_terminal:
-        yield lambda line: talker.print(f"{line} ({progress_text(page.state(live=True))})", markup=False)
-        return
-    with Live(lines(), console=talker, auto_refresh=False, transient=True) as live:
-        done = threading.Event()
+    live = Live(lines(), console=talker, auto_refresh=False, transient=True) if talker.is_terminal else None
+    done = threading.Event()
 
-        def draw() -> None:
-            while not done.wait(LEAST_SAID_S):
+    def watch() -> None:
+        while not done.wait(DRAW_EVERY_S):
+            if live is not None:
                 live.update(lines(), refresh=True)
-                page.write()
+            page.write()
 
-        drawer = threading.Thread(target=draw, daemon=True)
-        drawer.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    with live or nullcontext():
+        watcher.start()
         try:
-            yield lambda line: live.console.print(line, markup=False)
+            if live is not None:
+                yield lambda line: live.console.print(line, markup=False)
+            else:
+                yield lambda line: talker.print(
+                    f"{line} ({progress_text(page.state(live=True))})", markup=False
+                )
         finally:
             done.set()
-            drawer.join()
+            watcher.join()
 
 
 def _verdicts(plan: Plan, folder: Path) -> Verdicts:

@@ -14,7 +14,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
     """Runs of the rungs and of the other shapes; None before the first of them is finished.
 
     Args:
-        rows: finished runs with ``role``, ``arm``, ``params``, ``tokens``, ``loss``, ``width``, ``depth``.
+        rows: finished runs with ``name``, ``role``, ``arm``, ``params``, ``tokens``, ``loss``, ``width``, ``depth``.
     """
     shown = [
         {
@@ -24,6 +24,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
             "loss": row["loss"],
             "role": row["role"],
             "arm": row["arm"],
+            "run": row["name"],
             "loss_text": f"{row['loss']:.4f} nat/byte",
             "tokens_text": format_count(row["tokens"]),
             "params_text": format_count(row["params"]),
@@ -36,7 +37,8 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
     tokens, losses = [row["tokens"] for row in shown], [row["loss"] for row in shown]
     x = log_axis("tokens", "bytes seen", min(tokens) / 1.3, max(tokens) * 1.3)
     y = log_axis("loss", "loss [nat/byte]", min(losses) / 1.03, max(losses) * 1.03)
-    sizes = [size for _, size in sorted({(row["params"], row["size"]) for row in shown})]
+    # Arms of one layout differ in parameters, and are one size.
+    sizes = list(dict.fromkeys(row["size"] for row in sorted(shown, key=lambda row: row["params"])))
     colour = {"field": "size", "type": "nominal", "scale": {"domain": sizes, "range": list(PALETTE)},
               "legend": {"columns": 4}}  # fmt: skip
     rungs = [row for row in shown if row["role"] == "rung"]
@@ -47,7 +49,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
             {
                 "data": {"values": rungs},
                 "mark": {"type": "line", "strokeWidth": 1.5},
-                "encoding": {"x": x, "y": y, "color": colour, "detail": {"field": "arm"}},
+                "encoding": {"x": x, "y": y, "color": colour, "detail": {"field": "run"}},
             },
             {
                 "data": {"values": shown},
@@ -58,7 +60,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
                     "color": colour,
                     "shape": {"field": "role", "type": "nominal", "legend": None,
                               "scale": {"domain": ["rung", "shape", "tune"], "range": ["circle", "square", "cross"]}},
-                    "tooltip": tooltip(size="shape", arm="arm", params_text="parameters", tokens_text="bytes",
+                    "tooltip": tooltip(run="run", size="shape", arm="arm", params_text="parameters", tokens_text="bytes",
                                        loss_text="loss", role="role"),
                 },
             },

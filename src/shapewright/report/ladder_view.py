@@ -49,6 +49,8 @@ class LadderState:
     """Of the work that is done."""
     left_s: float | None
     """Until the expected end; None where it is not known."""
+    ends: str
+    """That end on the clock of the wall; empty where it is not known."""
     running: tuple[tuple[str, str, str], ...]
     """Name, step and loss of every run in progress."""
     left_out: tuple[str, ...]
@@ -62,7 +64,7 @@ def progress_text(state: LadderState) -> str:
     """How far it is, and when it will be done."""
     text = f"{len(state.rows)} of {state.expected} branches, {state.share:.0%} of the work"
     if state.live and state.left_s is not None:
-        text += f"; about {format_duration(state.left_s, 2)} left"
+        text += f"; about {format_duration(state.left_s, 2)} left, until {state.ends}"
     return text
 
 
@@ -91,18 +93,19 @@ def ladder_view(state: LadderState, verdicts: Verdicts | None) -> View:
             Chart(name="ladder", title="Loss of every run", caption="held-out text; crosses: sweeps of the learning rate",
                   spec=spec, grid=_rows(state.rows))
         )  # fmt: skip
+    sections: tuple[tuple[str, tuple[str | Grid, ...]], ...] = (
+        ("Request", (state.request,)),
+        ("Assumed", state.assumed),
+        ("Answer", tuple(answer)),
+        ("Why", tuple(why)),
+        ("Trust", (*trust, *state.remarks, *_cut(state))),
+        ("Next", tuple(_next(state, verdicts))),
+    )
     return View(
         title="A ladder of small models",
-        sections=(
-            ("Request", (state.request,)),
-            ("Assumed", state.assumed),
-            ("Answer", tuple(answer)),
-            ("Why", tuple(why)),
-            ("Trust", (*trust, *state.remarks, *_cut(state))),
-            ("Next", tuple(_next(state, verdicts))),
-        ),
+        sections=tuple((name, lines) for name, lines in sections if lines),
         charts=tuple(charts),
-    )  # fmt: skip
+    )
 
 
 def _cut(state: LadderState) -> Iterable[str]:

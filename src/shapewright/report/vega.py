@@ -80,9 +80,15 @@ def _log_ticks(low: float, high: float) -> list[float]:
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) >= 3:
             break
-    # A range about a single value may hold no round number.
-    ticks = ticks or [float(f"{math.sqrt(low * high):.3g}")]
-    return ticks[:: math.ceil(len(ticks) / 9)]
+    return (ticks if len(ticks) >= 3 else _even_ticks(low, high))[:: math.ceil(len(ticks) / 9) or 1]
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers at even distances: for a range of less than a doubling."""
+    step = 10.0 ** math.floor(math.log10(high - low))
+    step = next(step * part for part in (0.5, 0.2, 0.1, 0.05) if (high - low) / (step * part) >= 3)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [float(f"{count * step:.6g}") for count in range(first, last + 1)]
 
 
 def padded(values: Iterable[float], share: float) -> tuple[float, float]:

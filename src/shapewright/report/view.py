@@ -112,7 +112,7 @@ def html_view(view: View, *, refresh_s: int | None = None) -> str:
 
 def _after_answer(view: View) -> int:
     names = [name for name, _ in view.sections]
-    return names.index("Why") if "Why" in names else len(names)
+    return names.index("Answer") + 1 if "Answer" in names else len(names)
 
 
 def _blocks(items: Sequence[str | Grid]) -> list[Markup]:

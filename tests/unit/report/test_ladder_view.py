@@ -15,7 +15,8 @@ ROW = {"name": "lstm_16x2_seed0", "role": "rung", "arm": "lstm", "params": 12368
        "depth": 2, "ratio": 20.0, "lr": 0.01, "steps": 196, "seconds": 3.2}  # fmt: skip
 STATE = LadderState(
     request="transformer, lstm at 5 sizes", assumed=("one thread a process",), remarks=("lstm_24x3_seed0 diverged",),
-    rates=(), rows=(ROW,), expected=28, share=0.42, left_s=312.0, running=(("lstm_40x4_seed0", "90 of 1,682", "2.310"),),
+    rates=(), rows=(ROW,), expected=28, share=0.42, left_s=312.0, ends="20:03",
+    running=(("lstm_40x4_seed0", "90 of 1,682", "2.310"),),
     left_out=("lstm_40x4_seed0 (10 and 20 tokens per parameter)",), folder="ladder", live=True,
 )  # fmt: skip
 
@@ -33,7 +34,7 @@ def made() -> Runs:
 
 
 def test_a_ladder_that_runs_is_live_and_gives_no_verdict():
-    assert progress_text(STATE) == "1 of 28 branches, 42% of the work; about 5.2 min left"
+    assert progress_text(STATE) == "1 of 28 branches, 42% of the work; about 5.2 min left, until 20:03"
     page = html_view(ladder_view(STATE, None), refresh_s=5)
     assert '<meta http-equiv="refresh" content="5">' in page
     assert "90 of 1,682" in page
@@ -58,3 +59,12 @@ def test_a_ladder_that_ended_names_what_is_not_done():
     assert [chart.name for chart in view.charts] == ["gain_flops", "gain_runs", "ladder"]
     refused = ladder_view(state, Verdicts(found=found, base="transformer", gains={}, refused="too few runs"))
     assert "no verdict: too few runs" in dict(refused.sections)["Answer"]
+
+
+def test_narrow_ranges_have_ticks_too():
+    from shapewright.report.vega import log_axis
+
+    for low, high in ((2.04, 2.16), (1.7, 2.7), (1.0, 1.02), (0.8, 1.25), (95.0, 130.0), (1.5, 1500.0)):
+        ticks = log_axis("x", "x", low, high)["axis"]["values"]
+        assert 3 <= len(ticks) <= 11, (low, high, ticks)
+        assert all(low <= tick <= high for tick in ticks)
