@@ -16,13 +16,15 @@ from shapewright.cli.common import out, print_json, talk
 from shapewright.errors import MeasurementError, ShapewrightError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from shapewright.lab.ladder import Clock
-    from shapewright.lab.rungs import Plan, RateLaw
+    from shapewright.lab.rungs import Plan, RateLaw, Row
     from shapewright.report.ladder_view import LadderState, Verdicts
 
 PAGE_EVERY_S, RELOAD_S = 10.0, 5
+FEW_STEPS = 1000
+"""Runs of fewer steps are said to be short of them."""
 DRAW_EVERY_S = 1.0
 """Seconds between two drawings of the board."""
 
@@ -89,14 +91,14 @@ class _Page:
         arms = f"{', '.join(plan.arms)} at " if plan.arms else ""
         lengths = sorted({ratio for job in jobs_of(plan)[1] for ratio in job.ratios})
         return LadderState(
-            request=f"{arms}{plan.top + 1} sizes, {now.sizes[0]:,} to {now.sizes[-1]:,} parameters, in "
-            f"{plan.minutes:g} minutes",
+            request=f"{arms}{plan.top + 1} sizes, {now.sizes[0]:,} to {now.sizes[-1]:,} parameters, on "
+            f"{Path(plan.data).name if plan.data else 'the source of the standard library'}, in {plan.minutes:g} minutes",
             assumed=(
                 "one thread a process, fp32, batches of 1,024 bytes; AdamW, warm-up, constant rate, cooldown over the last "
                 "fifth of every branch",
                 *(_compared(lengths, plan.swept) if plan.arms else ()),
             ),
-            remarks=tuple(dict.fromkeys((*((plan.note,) if plan.note else ()), *self.remarks))),
+            remarks=tuple(dict.fromkeys((*((plan.note,) if plan.note else ()), *self.remarks, *_weak(plan, now.rows)))),
             rates=tuple(_rate_lines(rates or {})),
             rows=now.rows, expected=max(now.expected, len(now.rows)), share=now.share, left_s=now.left_s,
             ends=time.strftime("%H:%M", time.localtime(time.time() + (now.left_s or 0.0))),
@@ -128,18 +130,32 @@ class _Page:
         write_atomic(self.folder / "report.html", html_view(ladder_view(state, verdicts)).encode())
 
 
+def _weak(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
+    """What the runs of a comparison cannot rule out."""
+    rungs = [row for row in rows if row["role"] == "rung"]
+    if not plan.arms or not rungs:
+        return
+    if plan.seeds == 1:
+        yield "one seed of each run: intervals rest on how runs scatter about the fit, and not on repeated ones"
+    fewest = min(row["steps"] for row in rungs)
+    if fewest < FEW_STEPS:
+        yield f"the shortest run has {fewest} steps: small models are short of steps as well as of parameters"
+
+
 def _compared(lengths: list[float], swept: int) -> tuple[str, ...]:
     """What a comparison takes for granted."""
     return (
         f"all arms see the same bytes in the same order; rates are swept per arm at {swept} of the lower sizes and "
-        "carried upward by a power of size",
+        "carried upward by one power of size (transferred, not tuned, above them)",
         f"each run is judged at {' and '.join(f'{x:g}' for x in lengths)} tokens per parameter of the base",
     )
 
 
 def _rate_lines(rates: dict[str, RateLaw]) -> Iterator[str]:
     for arm, law in rates.items():
-        yield f"{arm}: learning rate {law.scale:.3g} N^-{law.power:.3f}, N = parameters outside the embedding"
+        best = ", ".join(f"{rate:.3g} at {size:,.0f}" for size, rate in law.tuned.items())
+        yield (f"{arm}: best learning rates {best} parameters outside the embedding N; carried upward as "
+               f"{law.scale:.3g} N^-{law.power:.2f}")  # fmt: skip
         if law.at_end:
             yield f"the best rate of some sweep of {arm} is its first or last: rates are not tuned there"
 

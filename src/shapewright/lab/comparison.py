@@ -1,8 +1,8 @@
 """What a ladder of several arms runs: each arm's rates at the lowest rungs, then all rungs, seeds and arms.
 
 Decisions: at a rung all arms see the same bytes in the same order, for the tokens per parameter of the base, so that
-differences are paired. Every arm's rate is swept at its lowest rungs and carried upward by a power of size fitted to its
-own sweeps. A run is judged at several lengths, each a cooldown of its own off the constant phase (``lab/rungs.py``):
+differences are paired. Every arm's rate is swept at lower rungs and carried upward from its own best rates by one power
+of size for all arms. A run is judged at several lengths, each a cooldown off the constant phase (``lab/rungs.py``):
 half the length costs a tenth more and says whether a gain holds for models trained less. The top rung is run once, the
 others with every seed. More rungs come before more seeds until a verdict is possible at all, for the slope is what is
 asked; then lengths of twice the tokens.
@@ -11,6 +11,9 @@ asked; then lengths of twice the tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from shapewright.lab.rungs import (
     BATCH,
@@ -96,14 +99,26 @@ def wider_sweeps(arms: Sequence[str], swept: int, rows: Sequence[Row]) -> list[J
 
 
 def rates_by_arm(arms: Sequence[str], rows: Sequence[Row]) -> dict[str, RateLaw]:
-    """Each arm's rate over the base's size outside the embedding."""
+    """Each arm's rate over the base's size outside the embedding: a level of its own, one power for all.
+
+    Two or three sweeps do not fix an arm's own power: a best rate is known to a factor of about 1.4, and the difference of
+    two noisy powers, carried up ten times in size, would mistune the top rung of one arm and fake a slope.
+    """
     base_size = {layout[0]: float(inner_size(layout)) for layout in LAYOUTS}
-    return {
+    own = {
         arm: rates_of(
             [{**r, "params": base_size[r["width"]], "embedding_params": 0.0} for r in rows if r["arm"] == arm]
         )
         for arm in arms
     }
+    power = float(np.mean([law.power for law in own.values()]))
+    return {
+        arm: replace(
+            law, power=power,
+            scale=float(np.exp(np.mean([np.log(rate) + power * np.log(size) for size, rate in law.tuned.items()]))),
+        )
+        for arm, law in own.items()
+    }  # fmt: skip
 
 
 def arm_jobs(

@@ -91,7 +91,7 @@ def answer_lines(base: str, gains: Gains) -> Iterable[str | Grid]:
             yield _table(name, base, unit, gain)
             if unit != "flops" and gain.verdict != first.verdict:
                 yield f"in {WORDS[unit]}: {gain.verdict}, {MEANING[gain.verdict]}"
-        if first.by_length:
+        if len(first.by_length) > 1:
             yield Grid(
                 caption=f"{name} by tokens per parameter (of the base), in FLOP",
                 headers=("tokens per parameter", "gain", "90 % interval", "slope", "90 % of it"),
@@ -166,7 +166,10 @@ def why_lines(gains: Gains) -> Iterable[str]:
         g = by_unit["flops"]
         yield (f"{name}: slope {g.slope:+.3f} ({g.slope_low:+.3f} to {g.slope_high:+.3f}) d ln gain / d ln FLOP; exponents "
                f"{g.exponent_new:.3f} and {g.exponent_base:.3f} over a floor of {g.floor:.3f}")  # fmt: skip
-        yield f"equal arms would differ so with p = {g.difference_p:.2g}, equal exponents with p = {g.f_test_p:.2g}"
+        yield (f"one law for both arms would leave such a difference with p = {g.difference_p:.2g}, one exponent with p = "
+               f"{g.f_test_p:.2g}")  # fmt: skip
+        told = " and ".join(f"over a floor of {e:.2f} {s:+.3f} and {m:.2f}x" for e, s, m in g.other_floors)
+        yield f"what rests on the floor: slope and gain at the middle would be {told}"
         for top in g.tops:
             yield (f"largest run of {top.arm}: loss {top.loss:.3f}, from the smaller ones {top.told:.3f} ({top.low:.3f} to "
                    f"{top.high:.3f}): {'inside' if top.inside else 'OUTSIDE'}")  # fmt: skip

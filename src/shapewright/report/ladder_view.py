@@ -63,8 +63,8 @@ class LadderState:
 def progress_text(state: LadderState) -> str:
     """How far it is, and when it will be done."""
     text = f"{len(state.rows)} of {state.expected} branches, {state.share:.0%} of the work"
-    if state.live and state.left_s is not None:
-        text += f"; about {format_duration(state.left_s, 2)} left, until {state.ends}"
+    if state.live and state.left_s:
+        text += f"; about {format_duration(state.left_s)} left, until {state.ends}"
     return text
 
 

@@ -42,6 +42,8 @@ FALSE_RATE = 0.025
 """Chance of telling two equal arms apart, over all comparisons that are made at once."""
 POWER = 0.8
 """Share of ladders that would tell what is called detectable."""
+HIGH_FLOOR = 0.8
+"""Of the lowest loss: the highest floor under which the gain is told beside the fitted one."""
 PARAMETERS = 5
 """Fitted to the runs: one floor, and an amplitude and an exponent of each arm."""
 
@@ -93,6 +95,8 @@ class Gain:
     """Shared floor E [nat/token]."""
     floor_on_bound: bool
     """True where E ended on its bound: the exponents are then not measured."""
+    other_floors: tuple[tuple[float, float, float], ...]
+    """Floors that the runs do not exclude by themselves, with the slope and the gain at the middle under each."""
     exponent_new: float
     exponent_base: float
     slope: float
@@ -181,14 +185,15 @@ def compare(
     band = _Band(draws=boots, theta=theta, count=count, comparisons=comparisons)
     slope, log_gain = float(theta[3] / theta[4] - 1.0), np.log(gain_at(theta, at, pair))
     gain_low, gain_high = np.exp(band.of(np.log(gain_at(boots, at, pair)), log_gain))
-    slope_low, slope_high = band.of(boots[:, 3] / boots[:, 4] - 1.0, slope)
+    slope_low, slope_high = map(float, band.of(boots[:, 3] / boots[:, 4] - 1.0, slope))
     false_rate = FALSE_RATE / comparisons
     told_apart = float(t_distribution.ppf(1.0 - false_rate / 2, freedom) + t_distribution.ppf(POWER, freedom))
     by_length = _by_length(pair, draw, float(theta[0]), float(at[-1]), comparisons)
     sizes, span = _rungs(new, base)
     found = Found(
         rungs=sizes, range=span, runs=count, gain_low=gain_low[:wanted], gain_high=gain_high[:wanted], slope=slope,
-        middle=float(np.exp(log_gain[-1])), slopes=tuple((each.length, each.slope) for each in by_length),
+        slope_low=slope_low, slope_high=slope_high, middle=float(np.exp(log_gain[-1])), middle_low=float(gain_low[-1]),
+        middle_high=float(gain_high[-1]), slopes=tuple((each.length, each.slope) for each in by_length),
         difference_p=_f_test(one_arm - separate, 2, separate, freedom),
         gain_p=_f_test(one_arm - one_exponent, 1, one_exponent, freedom + 1),
         slope_p=_f_test(one_exponent - separate, 1, separate, freedom),
@@ -199,8 +204,10 @@ def compare(
     on_bound = bool(theta[0] > limit - 1e-3 or theta[0] < 1e-3)
     verdict, reasons = judge(found, tuning, false_rate)
     return Gain(
-        runs=count, points=len(pair.x), floor=float(theta[0]), floor_on_bound=on_bound, exponent_new=float(theta[3]),
-        exponent_base=float(theta[4]), slope=slope, slope_low=float(slope_low), slope_high=float(slope_high),
+        runs=count, points=len(pair.x), floor=float(theta[0]), floor_on_bound=on_bound,
+        other_floors=_other_floors(pair, float(at[-1])),
+        exponent_new=float(theta[3]),
+        exponent_base=float(theta[4]), slope=slope, slope_low=slope_low, slope_high=slope_high,
         difference_p=found.difference_p, f_test_p=found.slope_p,
         aicc_difference=_aicc(separate, count, PARAMETERS) - _aicc(one_exponent, count, PARAMETERS - 1),
         detectable_slope=found.detectable_slope, detectable_gain=found.detectable_gain, cost=inside_at,
@@ -327,6 +334,15 @@ def _by_length(
         gain_low, gain_high = np.exp(band.of(np.log(gain_at(boots, middle, pair)[:, 0]), gain))
         found.append(AtLength(length=length, gain=float(np.exp(gain)), gain_low=float(gain_low), gain_high=float(gain_high),
                               slope=slope, slope_low=float(low), slope_high=float(high)))  # fmt: skip
+    return tuple(found)
+
+
+def _other_floors(pair: Pair, middle: float) -> tuple[tuple[float, float, float], ...]:
+    """Slope and gain over floors of none and of most of the lowest loss: what rests on the fitted floor."""
+    found = []
+    for floor in (0.0, HIGH_FLOOR * float(np.exp(pair.y.min()))):
+        theta = fit_all(pair, pair.weight[None], "separate", floor=floor)[0][0]
+        found.append((floor, float(theta[3] / theta[4] - 1.0), float(gain_at(theta, middle, pair)[0])))
     return tuple(found)
 
 

@@ -22,7 +22,7 @@ MIN_RANGE = 30.0
 NULL_WITHIN = 1.5
 """A gain whose interval leaves this factor about 1 is not told to be none."""
 WORTH_SLOPE, WORTH_GAIN = 0.1, 1.2
-"""What a ladder should be able to see, for the advice where it cannot."""
+"""What a ladder should be able to see: without, a gain is not called constant, and the advice says what would."""
 Tuning = Literal["tuned", "transferred", "untuned"]
 Verdict = Literal[
     "null", "constant gain", "constant loss", "growing", "shrinking", "crossing", "inconclusive"
@@ -41,8 +41,12 @@ class Found:
     gain_low: Array
     gain_high: Array
     slope: float
+    slope_low: float
+    slope_high: float
     middle: float
     """Gain at the middle of the range."""
+    middle_low: float
+    middle_high: float
     slopes: tuple[tuple[float, float], ...]
     """Length and slope, where there are several lengths."""
     difference_p: float
@@ -80,11 +84,24 @@ def judge(found: Found, tuning: Tuning, false_rate: float) -> tuple[Verdict, tup
     if found.slope_p <= false_rate:
         return _sloped(found)
     if found.gain_p <= false_rate:
-        kind: Verdict = "constant gain" if found.middle > 1.0 else "constant loss"
-        return kind, (f"the arms differ (p = {found.gain_p:.2g}) and their exponents are not told apart "
-                      f"(p = {found.slope_p:.2g}; a slope of {found.detectable_slope:.2f} would be, in four ladders of "
-                      "five)",)  # fmt: skip
+        return _level(found)
     return "inconclusive", ("the arms differ, but neither in level nor in slope for sure", advice(found))
+
+
+def _level(found: Found) -> tuple[Verdict, tuple[str, ...]]:
+    """Arms that differ in level: a constant factor only where a slope worth seeing would have shown."""
+    if not found.slope_low <= 0.0 <= found.slope_high or found.detectable_slope > WORTH_SLOPE:
+        return "inconclusive", (
+            f"the arms differ in level (p = {found.gain_p:.2g}): {found.middle:.2f}x ({found.middle_low:.2f} to "
+            f"{found.middle_high:.2f}) at the middle of the range; whether that holds with scale is not told, for the slope "
+            f"may be {found.slope_low:+.2f} to {found.slope_high:+.2f}",
+            advice(found),
+        )
+    kind: Verdict = "constant gain" if found.middle > 1.0 else "constant loss"
+    return kind, (
+        f"the arms differ in level (p = {found.gain_p:.2g}) and their exponents are not told apart (p = {found.slope_p:.2g};"
+        f" a slope of {found.detectable_slope:.2f} would be, in four ladders of five)",
+    )
 
 
 def _sloped(found: Found) -> tuple[Verdict, tuple[str, ...]]:

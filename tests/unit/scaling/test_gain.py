@@ -121,7 +121,8 @@ def test_what_is_called_detectable_is_detected_by_four_of_five():
         (arm("a", 0.3 - 0.12 * effect, 0.12, seed=1000 + i, flops=levels),
          arm("b", 0.3, 0.12, seed=3000 + i, flops=levels)) for i in range(100)
     ]  # fmt: skip
-    found = sum(compare(*pair, tuning="tuned", draws=4).verdict == "constant gain" for pair in pairs)
+    reasons = [compare(*pair, tuning="tuned", draws=4).reasons for pair in pairs]
+    found = sum(any("differ in level" in reason for reason in each) for each in reasons)
     assert 60 <= found <= 97, (found, effect)
     middle = float(np.exp(np.mean(np.log(levels))) / 1e16)
     pairs = [
@@ -202,6 +203,28 @@ def test_a_constant_factor_is_a_constant_gain():
     words, told = verdicts(0.9 - 0.12 * np.log(2), 0.12)
     assert words.count("constant gain") >= 6, words
     assert np.exp(np.mean([np.log(t.gain) for t in told])) == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_level_is_no_constant_factor_where_a_slope_would_not_show():
+    """Twice the compute, seen by ten runs of which each is 1 % off: better for sure, constant for all one knows."""
+    few = np.geomspace(1e10, 1e12, 5)
+    pairs = [[arm("new", 0.3 - 0.12 * np.log(2.5), 0.12, seed=i, noise=0.01, flops=few),
+              arm("base", 0.3, 0.12, seed=50 + i, noise=0.01, flops=few)] for i in range(6)]  # fmt: skip
+    told = [compare(*pair, tuning="tuned", draws=60) for pair in pairs]
+    level = [t for t in told if any("differ in level" in reason for reason in t.reasons)]
+    assert level
+    for each in level:
+        assert each.verdict == "inconclusive"
+        assert any("whether that holds with scale is not told" in reason for reason in each.reasons)
+        assert "take about" in each.reasons[-1]
+
+
+def test_what_rests_on_the_floor_is_told():
+    told = compare(arm("new", 0.75, 0.15, seed=3), BASE, tuning="tuned", draws=20)
+    (none, slope_without, _), (high, slope_high, gain_high) = told.other_floors
+    assert none == 0.0 < told.floor < high
+    assert slope_without != pytest.approx(slope_high, abs=0.01)
+    assert gain_high > 1.0
 
 
 def test_a_steeper_arm_grows_and_the_slope_is_right():
