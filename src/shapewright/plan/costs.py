@@ -83,6 +83,11 @@ class ModelCost:
     head_flops: Array
     """The same of the head."""
 
+    @property
+    def has_experts(self) -> bool:
+        """Whether a layer of the table has experts."""
+        return bool(np.any(self.layer.params_expert))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:

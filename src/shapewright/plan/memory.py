@@ -81,34 +81,42 @@ def memory_of(held: Held, plan: Plan, precision: Precision, micro_batches: Array
     """Bytes by :data:`KINDS`; they add up to what tensors take at the peak."""
     sharding, schedule = np.asarray(plan.sharding), np.asarray(plan.schedule)
     offload, pp = np.asarray(plan.offload), np.asarray(plan.pp, float)
-    full = sharding == 3
-    copies = np.where((schedule == 3) & (pp > 1), 2.0, 1.0)
-    gathered = (held.head_params + held.layer_params) * precision.weight_bytes
-    weights = np.where(full, gathered, copies * held.params * precision.weight_bytes)
+    full, pipelined = sharding == 3, pp > 1
+    offloads, twice = np.any(offload > 0), np.any(schedule == 3)
+    # Modes that no plan of the table has cost a sweep nothing.
+    params = np.where((schedule == 3) & pipelined, 2.0, 1.0) * held.params if twice else held.params
+    weights, gradients = params * precision.weight_bytes, params * precision.gradient_bytes
+    if np.any(full):
+        gathered = (held.head_params + held.layer_params) * precision.weight_bytes
+        weights = np.where(full, gathered, weights)
     cut = full | (sharding == 2) & (pp == 1)
-    gradients = np.where(cut, held.owned, copies * held.params) * precision.gradient_bytes
-    optimizer = np.where(offload == 1, 0.0, held.owned * precision.optimizer_bytes)
+    if np.any(cut):
+        gradients = np.where(cut, held.owned * precision.gradient_bytes, gradients)
+    optimizer = held.owned * precision.optimizer_bytes
+    kept, working = held.kept, np.maximum(held.whole - held.kept, 0.0)
+    if offloads:
+        optimizer = np.where(offload == 1, 0.0, optimizer)
+        kept = np.where(offload == 2, 0.0, kept)
+        working = np.where(offload == 2, 2.0 * held.whole, working)
     drifting = np.asarray(plan.sync_every) > 1
-    optimizer = optimizer + np.where(drifting, held.owned * OUTER_BYTES, 0.0)
-    kept = np.where(offload == 2, 0.0, held.kept)
-    activations = in_flight(plan, micro_batches) * held.layers * kept + held.embedding
+    if np.any(drifting):
+        optimizer = optimizer + np.where(drifting, held.owned * OUTER_BYTES, 0.0)
     # While a layer runs backward, what recompute dropped of it (or what the host sends back) exists once more.
-    working = np.where(held.kept < held.whole, held.whole - held.kept, 0.0)
-    working = np.where(offload == 2, 2.0 * held.whole, working)
-    last_stage = np.where(pp > 1, held.layers * kept, 0.0)
-    logits = np.where(pp > 1, np.maximum(held.head + last_stage - activations, 0.0), held.head)
+    of_layers = held.layers * kept
+    activations = in_flight(plan, micro_batches) * of_layers + held.embedding
+    logits = np.where(pipelined, np.maximum(held.head + of_layers - activations, 0.0), held.head)
     # The logits are gone when the first layer runs backward; the larger of the two counts.
     activations = activations + np.maximum(working - logits, 0.0)
     # The gathered input of a split product, the boundary of a stage in and out, and a gradient that is not yet reduced.
     tp = np.asarray(plan.tp, float)
-    wide = held.inputs * np.where(np.asarray(plan.sequence_parallel) > 0, tp, 1.0)
-    buffers = np.where(tp > 1, wide, 0.0) + np.where(pp > 1, 2.0 * held.inputs, 0.0)
-    buffers = buffers + np.where(
-        full, np.maximum(held.layer_params, held.head_params) * precision.weight_bytes, 0.0
-    )
+    wide = np.where(np.asarray(plan.sequence_parallel) > 0, tp, 1.0)
+    buffers = held.inputs * (np.where(tp > 1, wide, 0.0) + np.where(pipelined, 2.0, 0.0))
+    if np.any(full):
+        largest = np.maximum(held.layer_params, held.head_params) * precision.weight_bytes
+        buffers = buffers + np.where(full, largest, 0.0)
     freed = full & (np.asarray(micro_batches) <= 1)
-    at_loss = activations + logits
-    gradients = np.where(freed, np.maximum(gradients - at_loss, 0.0), gradients)
+    if np.any(freed):
+        gradients = np.where(freed, np.maximum(gradients - activations - logits, 0.0), gradients)
     parts = (weights, gradients, optimizer, activations, logits, buffers)
     return dict(zip(KINDS, parts, strict=True))
 

@@ -169,7 +169,9 @@ def training_steps(
     waiting = pacing * (forward_paced + backward_paced - forward - backward - again - 2 * held_back)
 
     # Gradients leave while the last micro-batch's backward pass runs; sharded weights come back with the next forward.
-    held, split_params, expert_params = _held(layer, embedding, head, plan, layers, counted, kept)
+    held, split_params, expert_params = _held(
+        layer, embedding, head, plan, layers, counted, kept, experts=costs.has_experts
+    )
     inward, outward = _gradients(wires, split_params, expert_params, plan, precision, trainable)
     owned = held.owned
     rounds = np.where((sharding == 2) & (pp == 1), micro_batches, 1.0)
@@ -283,7 +285,7 @@ def step_memory(
     micro_batches = np.asarray(global_batch, float) / (np.asarray(plan.dp, float) * plan.micro_batch)
     layers, counted = stage_layers(np.asarray(depth, float), plan.pp, plan.vpp)
     kept = _kept(layer, plan, _recomputed_share(plan, layers))
-    held, _, _ = _held(layer, embedding, head, plan, layers, counted, kept)
+    held, _, _ = _held(layer, embedding, head, plan, layers, counted, kept, experts=costs.has_experts)
     return _total(memory_of(held, plan, precision, micro_batches), cluster)
 
 
@@ -292,7 +294,15 @@ def _total(memory: dict[str, Array], cluster: Cluster) -> Array:
 
 
 def _held(
-    layer: Lookup, embedding: Lookup, head: Lookup, plan: Plan, layers: Array, counted: Array, kept: Array
+    layer: Lookup,
+    embedding: Lookup,
+    head: Lookup,
+    plan: Plan,
+    layers: Array,
+    counted: Array,
+    kept: Array,
+    *,
+    experts: bool,
 ) -> tuple[Held, Array, Array]:
     """What the fullest stage holds, its parameters outside experts, and those of experts."""
     sharding, shard, dp = (
@@ -301,19 +311,22 @@ def _held(
         np.asarray(plan.dp, float),
     )
     pipelined = np.asarray(plan.pp, float) > 1
-    split, expert = layer("params_split"), layer("params_expert")
+    split, expert = layer("params_split"), layer("params_expert") if experts else np.asarray(0.0)
     embedding_params, head_params = embedding("params_split"), head("params_split")
     ends = np.where(pipelined, np.maximum(embedding_params, head_params), embedding_params + head_params)
     own_layers = layers - np.where(counted, 1.0, 0.0)
-    split_params, expert_params = own_layers * split + ends, own_layers * expert
-    expert_copies = np.maximum(dp * plan.cp * plan.tp / (np.asarray(plan.ep) * plan.etp), 1)
+    split_params = own_layers * split + ends
     # Replicated weights are split by ZeRO over the shard group (and context parallelism, which holds copies too).
     state_share = np.where(sharding >= 1, shard * np.asarray(plan.cp), 1.0)
-    expert_share = np.where(sharding >= 1, np.minimum(expert_copies, np.maximum(shard * plan.cp, 1)), 1.0)
+    owned, params, expert_params = split_params / state_share, split_params, expert
+    if experts:
+        expert_params = own_layers * expert
+        copies = np.maximum(dp * plan.cp * plan.tp / (np.asarray(plan.ep) * plan.etp), 1)
+        share = np.where(sharding >= 1, np.minimum(copies, np.maximum(shard * plan.cp, 1)), 1.0)
+        owned, params = owned + expert_params / share, params + expert_params
     held = Held(
-        params=split_params + expert_params, owned=split_params / state_share + expert_params / expert_share,
-        layer_params=split + expert, head_params=head_params, layers=own_layers, kept=kept, whole=layer("saved"),
-        embedding=embedding("saved"), head=head("saved"), inputs=layer("input_bytes"),
+        params=params, owned=owned, layer_params=split + expert, head_params=head_params, layers=own_layers, kept=kept,
+        whole=layer("saved"), embedding=embedding("saved"), head=head("saved"), inputs=layer("input_bytes"),
     )  # fmt: skip
     return held, split_params, expert_params
 

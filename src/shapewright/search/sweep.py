@@ -27,7 +27,9 @@ Array = NDArray[Any]
 
 CHUNK_PAIRS = 60_000
 """Pairs per array operation: the two dozen temporaries of a chunk then stay near the caches."""
-PROMISING = (1, 8)
+WIDE_PAIRS = 480_000
+"""Pairs whose least time is computed at once, of which a bound may leave few."""
+PROMISING = (4,)
 """Plans of each shape that are timed first, the most promising by the bound, so that most others need not be."""
 BOUNDED = "cannot tie with the choice even at the least step time (bound)"
 """Why a pair was left out that no rule forbids."""
@@ -114,20 +116,10 @@ def sweep_plans(
         shapes = np.flatnonzero(candidates.depth == depth)
         columns = kept[depth % stages[kept] == 0]
         rejected["pp * vpp does not divide the layers"] += (kept.size - columns.size) * shapes.size
-        if not columns.size:
-            continue
-        for part in np.array_split(shapes, max(shapes.size * columns.size // CHUNK_PAIRS, 1)):
-            least = bound.least_of(
-                part, plans.take(columns), local.split_of_plan[columns], global_batch=global_batch
-            )
-            allowed = least < most[part, None]
-            rejected[BOUNDED] += int(allowed.size - np.count_nonzero(allowed))
-            these = columns
-            if not allowed.all():
-                useful = allowed.any(axis=0)
-                these, least, allowed = columns[useful], least[:, useful], allowed[:, useful]
-                if not these.size:
-                    continue
+        for part, these, least, allowed in _blocks(bound, shapes, columns, plans, local, global_batch):
+            rejected[BOUNDED] += part.size * columns.size - int(np.count_nonzero(allowed))
+            if not these.size:
+                continue
             rules = valid_for(
                 plans.take(these),
                 heads=[(h[part, None], kv[part, None]) for h, kv in heads],
@@ -166,6 +158,26 @@ def sweep_plans(
         num_pairs=num_shapes * num_plans,
         rejected={rule: count for rule, count in rejected.items() if count},
     )
+
+
+def _blocks(
+    bound: Bound, shapes: Array, columns: Array, plans: Plan, local: LocalCosts, global_batch: int
+) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """(shapes, plans, least times, pairs that may matter) of blocks small enough for the caches."""
+    if not columns.size:
+        return
+    table, splits = plans.take(columns), local.split_of_plan[columns]
+    for wide in np.array_split(shapes, max(shapes.size * columns.size // WIDE_PAIRS, 1)):
+        if not wide.size:
+            continue
+        least = bound.least_of(wide, table, splits, global_batch=global_batch)
+        allowed = least < bound.most[wide, None]
+        useful = allowed.any(axis=0)
+        for part in np.array_split(
+            np.arange(wide.size), max(wide.size * int(useful.sum()) // CHUNK_PAIRS, 1)
+        ):
+            if part.size:
+                yield wide[part], columns[useful], least[part][:, useful], allowed[part][:, useful]
 
 
 def _promising(least: Array, fastest: Callable[[], Array]) -> Iterator[tuple[Array, Array]]:

@@ -170,7 +170,7 @@ def compare(rival: Rival) -> Comparison:
     budget = Budget(kind="time", value=seconds)
     kinds = _kinds(shape)
     free = [rank(cluster, budget, replace(options, family=kind)) for kind in kinds]
-    small = _no_larger(shape, kinds, workload, law, budget, batch)
+    small = _no_larger(shape, kinds, workload, law, budget, batch, theirs.loss)
     run = (shape, rival.tokens)
     spread = _step_spread(shape, plan, workload, batch)
     return Comparison(
@@ -238,21 +238,26 @@ def _ffn_width(channel: Any) -> float:
 
 
 def _no_larger(
-    shape: Shape, kinds: Sequence[str], workload: Workload, law: Law, budget: Budget, batch: int
+    shape: Shape, kinds: Sequence[str], workload: Workload, law: Law, budget: Budget, batch: int, loss: float
 ) -> list[Ranking]:
-    """Candidates of at most their size, priced under the same time and batch."""
+    """Candidates of at most their size under the same time and batch: those that tie with ``loss`` or beat it, or all
+    where none does."""
     params, active = float(num_params(shape)) * AS_LARGE, float(num_active_params(shape)) * AS_LARGE
-    arms = []
-    for family in dict.fromkeys(family for kind in kinds for family in families(kind)):
-        job = Job(
-            workload=workload, law=law, budget=budget, batch=batch, centre=active / REACH, vocab=int(shape.vocab_size),
-            tied=shape.tied_embeddings, shape={}, plan={}, family=family, reach=REACH,
-        )  # fmt: skip
-        arm = price_arm(job)
-        small = (arm.candidates.params <= params) & (arm.candidates.active_params <= active)
-        arms.append(replace(arm, loss=np.where(small, arm.loss, np.inf)))
-    ranking = Ranking(law=law, arms=tuple(arms), global_batch=batch)
-    return [ranking] if ranking.order.size else []
+    for bar in (loss, np.inf):
+        arms = []
+        for family in dict.fromkeys(family for kind in kinds for family in families(kind)):
+            job = Job(
+                workload=workload, law=law, budget=budget, batch=batch, centre=active / REACH,
+                vocab=int(shape.vocab_size), tied=shape.tied_embeddings, shape={}, plan={}, family=family, reach=REACH,
+                bar=bar,
+            )  # fmt: skip
+            arm = price_arm(job)
+            small = (arm.candidates.params <= params) & (arm.candidates.active_params <= active)
+            arms.append(replace(arm, loss=np.where(small, arm.loss, np.inf)))
+        ranking = Ranking(law=law, arms=tuple(arms), global_batch=batch)
+        if ranking.order.size:
+            return [ranking]
+    return []
 
 
 def _best_gain(
