@@ -11,6 +11,7 @@ of one thread, hardware parsed and searched anew each time, so a shared machine 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -42,6 +43,7 @@ def run() -> Iterator[str]:
             failed.append(f"{name}: {str(error).splitlines()[0]}")
         else:
             times.append((time.process_time() - start, name))
+            print(f"{times[-1][0]:6.2f} s  {name}", file=sys.stderr, flush=True)
     times.sort(reverse=True)
     limit = LIMITS.get(search, 60.0)
     slow = sum(seconds > limit for seconds, _ in times)
