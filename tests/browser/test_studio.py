@@ -149,6 +149,7 @@ def test_a_ladder_is_live_and_survives_a_reload(open_tab: Callable[..., Any], ad
     page.wait_for_selector(f".ladder progress:not([value='{before}'])")
     page.click(".ladder >> text=Stop")
     page.wait_for_selector("text=Start a ladder")
+    page.wait_for_selector("#ladders .chart.has-actions")
 
 
 def test_a_slow_worker_does_not_stop_the_page(

@@ -25,7 +25,8 @@
     const spec = JSON.parse(host.dataset.spec);
     const theme = isDark() ? "dark" : "light";
     const drawn = host.dataset.spec + theme;
-    if (known.get(host) === drawn || !window.vegaEmbed) return;
+    if (!window.vegaEmbed) return;
+    if (known.get(host) === drawn) { host.classList.add("vega-embed", "has-actions"); return; } // a morph took them off
     known.set(host, drawn);
     if (views.has(host)) views.get(host).finalize();
     const name = host.id.replace("chart-", "");
