@@ -35,7 +35,7 @@ def law(
     file: Annotated[
         Path | None, typer.Argument(help="CSV of runs with params, tokens, loss (width, depth).")
     ] = None,
-    form: Annotated[str, typer.Option(help="Loss family: chinchilla or shape.")] = "chinchilla",
+    form: Annotated[str, typer.Option(help="Loss family: chinchilla, overtrained or shape.")] = "chinchilla",
     name: Annotated[str, typer.Option(help="Name of the law; the file's by default.")] = "",
     where: Annotated[list[str] | None, typer.Option(help="Keep rows: column=value[,value].")] = None,
     drop_bad: Annotated[

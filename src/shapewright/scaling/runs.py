@@ -35,6 +35,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Names under which each column is looked for, in order."""
 
+CONVENTIONS = (
+    "param_count", "param_convention", "flop_convention", "convention", "dataset", "corpus", "tokenizer", "unit",
+)  # fmt: skip
+"""Columns in which a file says how its rows were counted or what they were trained on."""
 _LINE = "line of the file"
 
 
@@ -147,7 +151,23 @@ def read_runs(
     table, duplicates = drop_duplicates(table)
     if duplicates:
         warnings.append(f"{path}: {duplicates} rows repeat another row exactly and were counted once")
-    return replace(table, warnings=tuple(warnings))
+    return replace(table, warnings=(*warnings, *_mixed(path, header, records)))
+
+
+def _mixed(path: Path, header: Sequence[str], records: Sequence[Mapping[str, str]]) -> list[str]:
+    """Columns that say of themselves that the rows were counted, or trained, in several ways."""
+    found = []
+    for column in CONVENTIONS:
+        values = (
+            sorted({record[column] for record in records if record.get(column)}) if column in header else []
+        )
+        if len(values) > 1:
+            named = ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
+            found.append(
+                f"{path}: column {column} has {named}: rows of several conventions or corpora are fitted as one; keep one "
+                f"with --where {column}={values[0]}"
+            )
+    return found
 
 
 def read_columns(

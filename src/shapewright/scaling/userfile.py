@@ -20,6 +20,8 @@ from shapewright.scaling.study import Identity, Study, compute_cuts, study
 
 MIXED_FLOPS = 1.3
 """Spread of FLOP / (6 N D) over the rows (90th over 10th percentile) above which conventions are called mixed."""
+FITTED = ("chinchilla", "overtrained", "shape")
+"""Forms whose inputs a file of runs holds."""
 DEFAULT_SEQ_LEN = 2048
 """Training context assumed for the shape form where none is given."""
 
@@ -40,7 +42,7 @@ def study_file(
 
     Args:
         path: a CSV file of runs.
-        form: ``chinchilla`` or ``shape``.
+        form: one of ``FITTED``.
         name: name of the law; the file's by default.
         where: rows to keep, by column and values.
         drop_bad: leave out rows that cannot be fitted instead of refusing the file.
@@ -53,9 +55,11 @@ def study_file(
         UsageError: what is missing or cannot be fitted, by name.
     """
     family = get_form(form)
-    if family.name == "chinchilla_shape":
+    if family.name not in FITTED:
         raise UsageError(
-            "form chinchilla_shape is composed, not fitted", "it joins two laws", "use chinchilla or shape"
+            f"form {family.name} cannot be fitted to a file",
+            "it is composed of published parts, or needs columns that files of runs do not have",
+            f"use one of {', '.join(FITTED)}",
         )
     shaped = "width" in family.inputs
     need = ("params", "tokens", "loss", "width", "depth") if shaped else ("params", "tokens", "loss")
@@ -133,6 +137,14 @@ def _about(path: Path, runs: Runs) -> list[str]:
                 f"{path.name}: its FLOP are {low:.3g} to {high:.3g} times 6 N D: conventions are mixed, or the "
                 "parameters leave something out (embeddings, head, attention)"
             )
+    told_apart = (runs.params, runs.tokens, runs.width, runs.depth, runs.decayed, runs.lr_halvings)
+    cells = list(zip(*(column for column in told_apart if column is not None), strict=True))
+    again = len(cells) - len(set(cells))
+    if again:
+        remarks.append(
+            f"{path.name}: {again} rows have the size and tokens of another row and another loss (seeds, or runs that were "
+            "not tuned); each counts as a run of its own"
+        )
     if len(runs.loss) < 20:
         remarks.append(f"{path.name}: {len(runs.loss)} rows; intervals from fewer than 20 rows are rough")
     ratio = runs.tokens / runs.params

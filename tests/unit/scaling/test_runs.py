@@ -96,6 +96,34 @@ def test_mixed_conventions_are_said(tmp_path):
     assert any("conventions are mixed" in warning for warning in study.warnings)
 
 
+def test_columns_that_name_several_conventions_are_said(tmp_path):
+    """Rows of Porian et al. counted in two ways look like one table (param_count of formll's file)."""
+    plain = table(tmp_path).read_text().splitlines()
+    rows = [f"{line},{('kaplan', 'standard')[i % 2]}" for i, line in enumerate(plain[1:])]
+    path = write(tmp_path, rows, header=f"{plain[0]},param_count")
+    study = study_file(path, draws=10)
+    assert any("--where param_count=kaplan" in warning for warning in study.warnings)
+    one = study_file(path, where={"param_count": ("kaplan",)}, draws=10)
+    assert not any("param_count" in warning for warning in one.warnings)
+
+
+def test_runs_that_repeat_a_cell_are_said(tmp_path):
+    plain = table(tmp_path).read_text().splitlines()
+    _, params, tokens, loss, flops = plain[1].split(",")
+    path = write(
+        tmp_path, [*plain[1:], f"again,{params},{tokens},{float(loss) * 1.002},{flops}"], header=plain[0]
+    )
+    assert any(
+        "1 rows have the size and tokens of another row" in w for w in study_file(path, draws=10).warnings
+    )
+
+
+@pytest.mark.parametrize("form", ["routed", "conditional", "chinchilla_shape"])
+def test_forms_that_no_file_of_runs_can_fix_are_refused(tmp_path, form):
+    with pytest.raises(UsageError, match=f"form {form} cannot be fitted"):
+        study_file(table(tmp_path), form=form)
+
+
 def test_sizes_and_tokens_that_grow_together_are_said(tmp_path):
     params = np.geomspace(1e7, 1e10, 30)
     loss = 1.7 + 400 / params**0.34 + 1200 / (20 * params) ** 0.35
