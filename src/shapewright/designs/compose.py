@@ -50,7 +50,7 @@ from shapewright.hardware.checks import check_mfu
 from shapewright.plan.memory import FRAGMENTATION
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan
-from shapewright.scaling.law import Law
+from shapewright.scaling.law import FAR_COMPUTE, Law
 from shapewright.scaling.recipe import Recipe, default_recipe_law, recipe
 from shapewright.search.arm import MEMORY_HEADROOM
 from shapewright.search.learning import traits_of
@@ -58,8 +58,6 @@ from shapewright.units import format_quantity
 
 FEW_TOKENS = 1024
 """A vocabulary below this is of bytes or characters, and no tokenizer of a law."""
-FAR = 100.0
-"""An extrapolation of more than this factor in compute is marked in every output."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +106,7 @@ def compose(
     params, active = float(num_params(shape)), float(num_active_params(shape))
     count = lambda value: Figure(value=value, unit="1", kind="derived", source="operator graph")  # noqa: E731
 
+    factor = 1.0
     token_figure = train_time = energy = dollars = loss = flops = None
     chosen_recipe: Recipe | None = None
     repeated: Repetition | None = None
@@ -205,6 +204,7 @@ def compose(
             energy_j=energy,
             dollars=dollars,
             loss=loss,
+            extrapolation=factor if loss is not None else None,
             goodput=goodput_figure(priced, workload),
         ),
         step_parts=breakdown.step_parts(priced),
@@ -243,7 +243,7 @@ def _bytes(law: Law, vocab: float, loss: Figure) -> str:
 
 
 def _extrapolation(law: Law, factor: float) -> str:
-    far = "FAR EXTRAPOLATION: " if factor > FAR else ""
+    far = "FAR EXTRAPOLATION: " if factor > FAR_COMPUTE else ""
     low, high = law.fitted_range["flops"]
     return (
         f"{far}the loss law {law.name} was fitted on {low:.1e} to {high:.1e} FLOP; this run is a factor of "

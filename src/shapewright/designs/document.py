@@ -101,6 +101,8 @@ class Prediction:
     dollars: Figure | None
     loss: Figure | None
     """None where no law covers the request."""
+    extrapolation: float | None = None
+    """Factor of compute outside the runs of the loss law; 1 inside, None where no loss is predicted [1]."""
     goodput: Figure | None = None
     """Share of the wall-clock time that is progress, between checkpoints and restarts [1]; None on one device."""
 

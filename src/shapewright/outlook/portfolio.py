@@ -21,7 +21,7 @@ from scipy.stats import norm
 
 from shapewright.errors import UsageError
 from shapewright.outlook.ideas import Idea, shipped_ideas
-from shapewright.scaling.law import Z90, Law, default_law, load_law, predict_loss
+from shapewright.scaling.law import Z90, Law, default_law, far_remarks, load_law, predict_loss
 from shapewright.search.guess import best_size
 
 TEST_SHARE = 0.02
@@ -118,7 +118,8 @@ def portfolio(
     return Portfolio(
         target_flops=target_flops, loss=base, law=chosen_law.name, held=tuple(held),
         chosen=tuple(each.name for each in best), together=math.exp(total), together_low=math.exp(total - spread),
-        together_high=math.exp(total + spread), remarks=_remarks(held, test_share),
+        together_high=math.exp(total + spread),
+        remarks=(*_remarks(held, test_share), *far_remarks(chosen_law, target_flops)),
     )  # fmt: skip
 
 

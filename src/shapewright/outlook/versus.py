@@ -34,7 +34,7 @@ from shapewright.plan.serving_step import Layout, price_pass
 from shapewright.plan.shard import Split
 from shapewright.scaling.allocation import best_allocation
 from shapewright.scaling.experts import EXPERTS_SOURCE
-from shapewright.scaling.law import Law, LossPrediction, default_law, load_law
+from shapewright.scaling.law import Law, LossPrediction, default_law, far_remarks, load_law
 from shapewright.scaling.mixers import PRIORS
 from shapewright.search.budget import Budget, tokens_bought
 from shapewright.search.joint import Options, workload_for
@@ -110,6 +110,8 @@ class Comparison:
     sides: tuple[Side, ...]
     verdicts: tuple[Verdict, ...]
     left_out: dict[str, str]
+    remarks: tuple[str, ...] = ()
+    """What a reader of the losses must know."""
 
 
 def compare(
@@ -144,7 +146,8 @@ def compare(
         if (verdict := _verdict(by_name, sides[0], side, law, workload.precision.matmul_format)) is not None
     ]
     return Comparison(hardware=hardware, budget=text, seq_len=workload.seq_len, context=context, law=law.name,
-                      sides=tuple(sides), verdicts=tuple(verdicts), left_out=left_out)  # fmt: skip
+                      sides=tuple(sides), verdicts=tuple(verdicts), left_out=left_out,
+                      remarks=far_remarks(law, max(side.train_flops for side in sides)))  # fmt: skip
 
 
 def _side(

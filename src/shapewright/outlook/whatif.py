@@ -29,6 +29,7 @@ from shapewright.outlook.outcome import (
 )
 from shapewright.outlook.scenarios import Scenario, pick
 from shapewright.outlook.wanted import Wanted, wanted
+from shapewright.scaling.law import far_remarks
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options
 from shapewright.units import format_quantity
@@ -141,7 +142,10 @@ def whatif(
         if slopes and costs else (),
         wanted=tuple(wanted(changed, budget, options, each) for kind in wish for each in costs or () if each.kind == kind),
         contest=_contest(cluster, budget, options, settings, sweeps) if primitives else None,
-        shares=costs or (), remarks=(*_remarks(changed), *_grain(base.loss, float(near.loss[near.best]))),
+        shares=costs or (), remarks=(
+            *_remarks(changed), *_grain(base.loss, float(near.loss[near.best])),
+            *far_remarks(near.law, 6.0 * float(near.active_params[near.best] * near.tokens[near.best])),
+        ),
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def compare_view(found: Comparison) -> View:
             )),
             ("Answer", tuple(answer)),
             ("Why", tuple(why)),
-            ("Trust", tuple(f"{s.name}: {s.evidence}" for s in found.sides)),
+            ("Trust", (*found.remarks, *(f"{s.name}: {s.evidence}" for s in found.sides))),
             ("Next", (
                 f"shapewright scale {' '.join(s.name for s in found.sides[:3])}",
                 f"shapewright kernels {found.sides[-1].name if len(found.sides) > 1 else base} --on h100_sxm",

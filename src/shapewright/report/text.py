@@ -18,6 +18,7 @@ from shapewright.architecture.words import channel_words, mixer_words
 from shapewright.designs.document import Candidate, Design, Part, Prediction, Rejected, Request
 from shapewright.evidence import Figure
 from shapewright.plan.parallel import Plan
+from shapewright.scaling.law import FAR_COMPUTE
 from shapewright.units import format_count, format_quantity
 
 STEP_CAUSES = ("compute", "memory", "communication", "bubble", "recompute", "launch")
@@ -179,9 +180,17 @@ def prediction_rows(predicted: Prediction) -> tuple[Row, ...]:
     ]
     if p.active_params.value != p.params.value:
         rows.append(("active parameters", p.active_params, "quantity"))
+    far = p.extrapolation is not None and p.extrapolation > FAR_COMPUTE
+    beyond = f" · FAR EXTRAPOLATION: {p.extrapolation:,.0f}x outside the law's runs" if far else ""
     limit = f" of {format_quantity(p.memory_limit_bytes.value, 'B')} usable"
     return tuple(
-        (name, figure_text(figure, style=style) + (limit if figure is p.memory_bytes else ""), figure)
+        (
+            name,
+            figure_text(figure, style=style)
+            + (limit if figure is p.memory_bytes else "")
+            + (beyond if style == "loss" else ""),
+            figure,
+        )
         for name, figure, style in rows
         if figure is not None
     )

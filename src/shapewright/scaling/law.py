@@ -28,6 +28,8 @@ Values = Any
 
 Z90 = 1.6448536269514722
 """Two-sided 90 % quantile of the normal distribution."""
+FAR_COMPUTE = 100.0
+"""A loss predicted for more than this factor of compute outside the runs of its law is marked wherever it is shown."""
 CHUNK = 1 << 15
 """Rows evaluated at once: ten float64 columns of it stay in a 4 MB cache."""
 
@@ -298,6 +300,18 @@ def _mean_and_variance(law: Law, flat: Inputs) -> tuple[Array, Array]:
         spread = np.stack(gradient, axis=0).T @ factor
         variance[piece] = np.einsum("ij,ij->i", spread, spread)
     return loss, variance
+
+
+def far_remarks(law: Law, flops: float) -> tuple[str, ...]:
+    """One line where losses at this compute [FLOP] lie far outside the law's runs; none elsewhere."""
+    low, high = law.fitted_range["flops"]
+    factor = max(flops / high, low / flops)
+    if factor <= FAR_COMPUTE:
+        return ()
+    return (
+        f"FAR EXTRAPOLATION: the loss law {law.name} was fitted on {low:.1e} to {high:.1e} FLOP; this is a factor of "
+        f"{factor:,.0f} outside. Take losses as an index for ranking, not as figures.",
+    )
 
 
 def law_names() -> tuple[str, ...]:
