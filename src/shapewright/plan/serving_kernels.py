@@ -139,7 +139,7 @@ def _latent(op: Attention, heads: Array, c: Context) -> Array | None:
 
     def price(*flat: NDArray) -> Array:
         b, q, kv, h = flat
-        extra = {} if decode else {"kv_heads": h}
+        extra: dict[str, Any] = {} if decode else {"kv_heads": h}
         return np.min(
             [time(fit.coefficients, device, batch=b, q_len=q, kv_len=kv, heads=h, **extra) for fit in own],
             axis=0,
