@@ -1,19 +1,22 @@
 """Trains an exported model under the plans of designs, and writes losses and the sizes of the collectives.
 
-Started on two processes by ``torch.distributed.run`` with the exported config.json, a file for the answer, and design
-files; each design's plan is laid over the processes with PyTorch's own DDP, FSDP2 or tensor parallelism.
+Run as a script with the exported config.json, a file for the answer, and design files; it forks two processes, and each
+design's plan is laid over them with PyTorch's own DDP, FSDP2 or tensor parallelism.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -161,8 +164,32 @@ def main(config_file: str, answer: str, *design_files: str) -> None:
     dist.destroy_process_group()
 
 
+def launch(*arguments: str, processes: int = 2) -> None:
+    """Fork the processes, as torchrun would start them, once torch and what its FSDP loads late are loaded; exit where one fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ.update(WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    children = []
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+                main(*arguments)
+                code = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                # PyTorch 2.13 sometimes aborts while the interpreter shuts down after gloo groups.
+                sys.stderr.flush()
+                os._exit(code)
+        children.append(child)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    if any(ended):
+        sys.exit(f"processes ended with {ended}")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
-    # PyTorch 2.13 sometimes aborts while the interpreter shuts down after gloo groups; all is written and closed by now.
-    sys.stdout.flush()
-    os._exit(0)
+    launch(*sys.argv[1:])
