@@ -165,7 +165,7 @@ def main(config_file: str, answer: str, *design_files: str) -> None:
 
 
 def launch(*arguments: str, processes: int = 2) -> None:
-    """Fork the processes, as torchrun would start them, once torch and what its FSDP loads late are loaded; exit where one fails."""
+    """Fork the processes, as torchrun would start them, once all that they need is loaded; exit where one fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
