@@ -7,7 +7,8 @@ by the same code on the same numbers, so the answer does not depend on the engin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from shapewright.errors import NotCoveredError, UnknownNameError
@@ -17,8 +18,9 @@ Result = TypeVar("Result")
 ENGINES = ("local", "ray")
 
 
-def run_tasks(engine: str, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-    """``function`` of every task, in their order.
+@contextmanager
+def session(engine: str) -> Iterator[None]:
+    """Keeps the engine up for all tasks inside: starting Ray takes longer than pricing an arm.
 
     Raises:
         UnknownNameError: no such engine.
@@ -26,12 +28,37 @@ def run_tasks(engine: str, function: Callable[[Task], Result], tasks: Sequence[T
     """
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ENGINES)
+    if engine == "local":
+        yield
+        return
+    ray = _ray()
+    started = not ray.is_initialized()
+    if started:
+        # A cluster named by RAY_ADDRESS is joined; without one the processors of this machine are used.
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def run_tasks(engine: str, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    """``function`` of every task, in their order.
+
+    Raises:
+        UnknownNameError: no such engine.
+        NotCoveredError: Ray is not installed.
+    """
     if engine == "local" or not tasks:
         return [function(task) for task in tasks]
-    return _on_ray(function, tasks)
+    with session(engine):
+        ray = _ray()
+        remote: Any = ray.remote(function)
+        return ray.get([remote.remote(task) for task in tasks])
 
 
-def _on_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
@@ -40,13 +67,4 @@ def _on_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[R
             "searches beyond one machine run on it",
             "run: pip install 'shapewright[cluster]'",
         ) from error
-    started = not ray.is_initialized()
-    if started:
-        # A cluster named by RAY_ADDRESS is joined; without one the processors of this machine are used.
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
-    try:
-        remote: Any = ray.remote(function)
-        return ray.get([remote.remote(task) for task in tasks])
-    finally:
-        if started:
-            ray.shutdown()
+    return ray

@@ -25,7 +25,7 @@ from shapewright.scaling.law import default_law, load_law
 from shapewright.scaling.recipe import batch_tokens, default_recipe_law
 from shapewright.search.arm import SIZE_WINDOW, Job, lay_out, memory_limit, price_arm, scout
 from shapewright.search.budget import Budget
-from shapewright.search.engine import run_tasks
+from shapewright.search.engine import run_tasks, session
 from shapewright.search.families import Family, families
 from shapewright.search.guess import (
     USUAL_SEQ_LEN,
@@ -155,6 +155,11 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
     Raises:
         InfeasibleError: no (shape, plan) pair fits; with counts by reason.
     """
+    with session(options.engine):
+        return _rank(cluster, budget, options, near)
+
+
+def _rank(cluster: Cluster, budget: Budget, options: Options, near: Ranking | None) -> Ranking:
     workload = workload_for(cluster, options)
     flops = guess_flops(budget, workload)
     workload = replace(workload, seq_len=options.seq_len or default_seq_len(flops))
@@ -190,7 +195,7 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
             tokens, centre = _of_choice(tried[batch][0])
             if near is not None and not 0.5 < centre / job.centre < 2.0:
                 # The neighbour was no guide: look everywhere.
-                return rank(cluster, budget, options)
+                return _rank(cluster, budget, options, None)
         ranking, jobs = best_of_cycle(tried, batch)
         tokens, centre = _of_choice(ranking)
     assert ranking is not None
@@ -276,9 +281,8 @@ def _rank_once(
 
 
 def _with_tables(jobs: Sequence[Job], engine: str) -> list[Job]:
-    return [
-        replace(item, table=table) for item, table in zip(jobs, run_tasks(engine, lay_out, jobs), strict=True)
-    ]
+    """The jobs with their tables; elsewhere a table is laid out where it is priced, not sent there."""
+    return [replace(item, table=lay_out(item)) if engine == "local" else item for item in jobs]
 
 
 def _infeasible(ranking: Ranking) -> InfeasibleError:
