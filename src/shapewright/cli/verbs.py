@@ -34,7 +34,11 @@ ASKABLE = (
 """Those that answer from arithmetic; requests made up from their description are in ``tests/unit/studio``."""
 _TEXT = Annotated[
     str,
-    Field(max_length=120, pattern=r"^(?!\.{1,2}(/|$))(?!.*\.(toml|json|csv)\s*$)[^/\\~\x00]+(/(s|h|W|Wh))?$"),
+    Field(
+        min_length=1,
+        max_length=120,
+        pattern=r"^(?!\.{1,2}(/|$))(?!.*\.(toml|json|csv)\s*$)[^/\\~\x00]+(/(s|h|W|Wh))?$",
+    ),
 ]
 """A name, a number or a quantity: nothing that could be a path (a unit may hold the one stroke)."""
 _THIS = re.compile(r"(?i)^\s*(\d+\s*x\s*)?this(\s*:\s*\d+)?\s*$")

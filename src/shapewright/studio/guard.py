@@ -104,7 +104,7 @@ async def read_body(request: Request) -> bytes:
             if size > UPLOAD_BYTES:
                 raise ProblemError(
                     Problem(
-                        exit_code=2, what=f"the upload is larger than {UPLOAD_BYTES:,} bytes",
+                        exit_code=2, what=f"the body is larger than {UPLOAD_BYTES:,} bytes",
                         why="a design has some tens of kilobytes", fix="is this the right file?",
                     )
                 )  # fmt: skip
@@ -116,7 +116,7 @@ async def read_body(request: Request) -> bytes:
     except TimeoutError as error:
         raise ProblemError(
             Problem(
-                exit_code=2, what=f"the upload did not arrive within {UPLOAD_S:g} s", why="it is cut off", fix=""
+                exit_code=2, what=f"the body did not arrive within {UPLOAD_S:g} s", why="it is cut off", fix=""
             )
         ) from error  # fmt: skip
     if await asyncio.to_thread(depth, body) > UPLOAD_DEPTH:

@@ -184,9 +184,16 @@ def read_question(kind: type, body: bytes) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
+        count = error.error_count()
+        if first["type"] == "string_pattern_mismatch":
+            raise DocumentError(
+                f"{where} (={str(first['input'])[:60]!r}) could be a path",
+                "a text is a name of a catalogue, a number or a quantity; files are named on the command line only",
+                "send a name, for example llama-3-8b",
+            ) from error
         raise DocumentError(
             f"{where}: {first['msg']}",
-            f"{error.error_count()} places do not follow the schema of {kind.__name__}",
+            f"{count} {'place does' if count == 1 else 'places do'} not follow the schema of {kind.__name__}",
             "the schema is in /api/openapi.json",
         ) from error
 
