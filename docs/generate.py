@@ -47,6 +47,7 @@ EQUATIONS = {
     "Compute-equivalent gain": "shapewright.scaling.gain",
     "Repeated data": "shapewright.scaling.repetition",
     "Experts and loss": "shapewright.scaling.experts",
+    "Hidden size, MLP and loss": "shapewright.scaling.protocol_conditional",
     "Mixers and loss": "shapewright.scaling.mixers",
     "Low precision and loss": "shapewright.scaling.precision",
 }
