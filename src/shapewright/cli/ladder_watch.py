@@ -40,6 +40,7 @@ def climb_and_show(
     from shapewright.lab.ladder import climb, finished, left_out
     from shapewright.lab.state import only_one
 
+    began = time.monotonic()
     remarks: list[str] = []
     page = _Page(folder, workers, remarks)
     try:
@@ -58,6 +59,9 @@ def climb_and_show(
             f"what is finished stays in {folder}",
             f"go on: shapewright ladder resume {folder}",
         ) from None
+    budget = "" if clock is None else f" of {clock.seconds / 60:g}"
+    spent = time.monotonic() - (began if clock is None else clock.began)
+    remarks.append(f"took {spent / 60:.1f}{budget} minutes")
     verdicts = _verdicts(plan, folder) if plan.arms else None
     state = page.state(live=False, rates=rates, left_out=left_out(plan, folder))
     page.write_last(state, verdicts)

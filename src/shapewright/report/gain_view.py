@@ -168,8 +168,10 @@ def why_lines(gains: Gains) -> Iterable[str]:
                f"{g.exponent_new:.3f} and {g.exponent_base:.3f} over a floor of {g.floor:.3f}")  # fmt: skip
         yield (f"one law for both arms would leave such a difference with p = {g.difference_p:.2g}, one exponent with p = "
                f"{g.f_test_p:.2g}")  # fmt: skip
-        told = " and ".join(f"over a floor of {e:.2f} {s:+.3f} and {m:.2f}x" for e, s, m in g.other_floors)
-        yield f"what rests on the floor: slope and gain at the middle would be {told}"
+        told = ", ".join(
+            f"over {e:.2f} the slope would be {s:+.3f} and the gain {m:.2f}x" for e, s, m in g.other_floors
+        )
+        yield f"what rests on that floor: {told}"
         for top in g.tops:
             yield (f"largest run of {top.arm}: loss {top.loss:.3f}, from the smaller ones {top.told:.3f} ({top.low:.3f} to "
                    f"{top.high:.3f}): {'inside' if top.inside else 'OUTSIDE'}")  # fmt: skip
@@ -226,7 +228,7 @@ def gain_charts(found: Runs, base: str, gains: Gains) -> tuple[Chart, ...]:
     charts.append(
         Chart(
             name="gain_runs", title="The runs", caption="every judged branch, over its exact FLOP; lines join equal tokens "
-            "per parameter", spec=runs_chart(shown),
+            "per parameter", spec=runs_chart(shown, (*gains, base)),
             grid=Grid(
                 headers=("arm", "run", "tokens per parameter", "FLOP", "loss"), numbers=("FLOP", "loss"),
                 rows=tuple((r.arm, r.run, "-" if r.length is None else f"{r.length:g}", f"{r.costs['flops']:.4g}",

@@ -79,8 +79,8 @@ def gain_chart(base: str, gains: Mapping[str, Gain], title: str) -> Spec:
     )
 
 
-def runs_chart(rows: Sequence[Branch]) -> Spec:
-    """Loss of every judged branch over its FLOP: a colour for each arm, a form for each length."""
+def runs_chart(rows: Sequence[Branch], arms: Sequence[str]) -> Spec:
+    """Loss of every judged branch over its FLOP: a colour for each of ``arms``, a form for each length."""
     shown = [
         {
             "arm": row.arm, "cost": row.costs["flops"], "loss": row.loss, "run": row.run,
@@ -92,9 +92,8 @@ def runs_chart(rows: Sequence[Branch]) -> Spec:
     costs, losses = [row["cost"] for row in shown], [row["loss"] for row in shown]
     x = log_axis("cost", "training compute [FLOP]", min(costs) / 1.3, max(costs) * 1.3)
     y = log_axis("loss", "held-out loss [nat/token]", min(losses) / 1.03, max(losses) * 1.03)
-    arms = list(dict.fromkeys(row["arm"] for row in shown))
     colour = {"field": "arm", "type": "nominal",
-              "scale": {"domain": arms, "range": [PALETTE[i % len(PALETTE)] for i in range(len(arms))]}}  # fmt: skip
+              "scale": {"domain": list(arms), "range": [PALETTE[i % len(PALETTE)] for i in range(len(arms))]}}  # fmt: skip
     shape = {"field": "length", "type": "nominal", "legend": {"columns": 2} if shown[0]["length"] else None}
     layer: list[Spec] = [
         {"data": {"values": shown}, "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6},
