@@ -72,7 +72,7 @@ def _ask(program: str, *arguments: str) -> tuple[dict[str, Any], float]:
         return json.loads(config.read_text()), time.perf_counter() - start
 
 
-def _design(hardware: str, **budget: float) -> tuple[Any, float, float]:
+def _design(hardware: str, **budget: Any) -> tuple[Any, float, float]:
     import shapewright
 
     start, cpu = time.perf_counter(), time.process_time()

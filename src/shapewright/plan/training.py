@@ -290,7 +290,7 @@ def step_memory(
 
 
 def _total(memory: dict[str, Array], cluster: Cluster) -> Array:
-    return (sum(memory.values()) + framework_bytes(cluster)) / (1 - FRAGMENTATION)
+    return np.asarray((sum(memory.values()) + framework_bytes(cluster)) / (1 - FRAGMENTATION))
 
 
 def _held(

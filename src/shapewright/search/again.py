@@ -64,7 +64,7 @@ def once_more(
     arms = np.array([ranking.number_of_arm(index) for index in indices])
     for number in dict.fromkeys(arms.tolist()):
         arm, mine = ranking.arms[number], np.flatnonzero(arms == number)
-        rows = np.array([ranking.place(indices[place])[1] for place in mine])
+        rows = np.array([ranking.place(indices[int(place)])[1] for place in mine])
         found = _priced(ranking, arm, rows, cluster, budget, pins)
         columns[:, mine] = found.loss, found.sweep.step_time, found.tokens
     return Again(loss=columns[0], step_time=columns[1], tokens=columns[2])
