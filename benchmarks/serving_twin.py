@@ -23,6 +23,8 @@ SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
 SPLITS = ((0, 1), (1, 1), (1, 3), (3, 2))
 """Replicas that prefill (none: one does both) and that decode."""
 COUNT, SEEDS = 2000, 4
+STEADY = 25
+"""Requests of a run over those that it serves at once, at least."""
 
 
 def bursts(rate: float, count: int, *, osl: int, seed: int, gaps: float) -> list[Arrival]:
@@ -55,10 +57,12 @@ def errors(
 
         rate = share * float(np.ravel(closed(0.0)[1])[0])
         served = closed(rate)[0]
+        # A full replica forgets slowly: the more it runs at once, the more requests until it is steady.
+        count = max(COUNT, int(STEADY * float(np.ravel(served.batch)[0]) * max(rest, 1)))
         found = [
             simulate(
-                poisson(rate, COUNT, isl=1.0, osl=osl, seed=seed) if gaps == 1.0
-                else bursts(rate, COUNT, osl=osl, seed=seed, gaps=gaps),
+                poisson(rate, count, isl=1.0, osl=osl, seed=seed) if gaps == 1.0
+                else bursts(rate, count, osl=osl, seed=seed, gaps=gaps),
                 step=lambda b, fixed=fixed, each=each: fixed + each * b, prefill=lambda _, p=prefill: p,
                 capacity=float(batches[-1]), warm_up=0.3, prefillers=first, decoders=rest,
             )

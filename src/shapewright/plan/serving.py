@@ -11,7 +11,7 @@ decode step and, on average, ``b / osl`` prefills. With ``D(b)`` the step and ``
 starts all at once, beside the queue of its steady state. *Open loop* (Poisson arrivals at rate r): by Little's law
 ``b = r osl tpot(b)``, which has a solution up to the largest stable rate; the queue for prefill is that of one server,
 ``rho P (ca^2 + cv^2) / (2 (1 - rho))`` with ``rho = r P``, exact for Poisson arrivals (``ca = 1``: Pollaczek and
-Khinchine) and Kingman's bound for a trace's, whose gaps have a spread of their own.
+Khinchine), and corrected for a trace's, whose gaps have a spread of their own (Kraemer and Langenbach-Belz 1976).
 *Disaggregated*: prompts queue for ``w`` prefill workers, decoding is not disturbed: a closed network of a queueing and
 a delay station, whose rate is the smallest of its bounds: no queue and prefill workers, joined by a norm, and the
 requests that the decoders hold, beyond which the rest wait outside.
@@ -163,7 +163,7 @@ def open_loop(
     busy = rate * work
     step = float(np.interp(max(batch, 1.0), batches, steps))
     tpot = np.asarray(step / (1.0 - busy))
-    queue = busy * work * (gaps + spread) / (2.0 * (1.0 - busy))
+    queue = busy * work * _unevenness(gaps, spread, busy) / (1.0 - busy)
     ttft = engine.request_s + engine.own * prefill + engine.wait_steps * tpot + queue
     served = Served(ttft=np.asarray(ttft), tpot=tpot, rate=np.asarray(rate), batch=np.asarray(batch),
                     waiting=np.asarray(queue), prefill_share=np.asarray(busy))  # fmt: skip
@@ -176,6 +176,18 @@ def _running(rate: Any, rates: Array, batches: Array) -> Array:
     return np.interp(rate, np.append(0.0, rates[:top]), np.append(0.0, batches[:top]))
 
 
+def _unevenness(gaps: float, spread: float, busy: Any) -> Array:
+    """What uneven arrivals and prompts make of a queue: half the sum of their squared spreads, corrected where arrivals
+    are not Poisson (Kraemer and Langenbach-Belz 1976)."""
+    total = max(gaps + spread, 1e-9)
+    idle = 1.0 - np.asarray(busy, float)
+    if gaps >= 1.0:
+        damped = np.exp(-idle * (gaps - 1.0) / (gaps + 4.0 * spread))
+    else:
+        damped = np.exp(-2.0 * idle * (1.0 - gaps) ** 2 / (3.0 * np.maximum(1.0 - idle, 1e-9) * total))
+    return 0.5 * total * damped
+
+
 def open_apart(
     engine: Engine, *, batches: Array, steps: Array, prefill: float, groups: float, prefill_workers: Array,
     decode_workers: Array, rate: float, osl: float, transfer: float = 0.0, spread: float = 0.0, gaps: float = 1.0,
@@ -183,7 +195,7 @@ def open_apart(
     """Separate workers under open arrivals, and the largest rates that each split keeps up with [1/s].
 
     ``steps`` are those of ``batches`` requests of one decoder; other arguments as of ``open_loop`` and ``disaggregated``.
-    Prompts wait as at a queue of ``c`` servers, ``(gaps + spread) / 2 rho^(sqrt(2 (c + 1)) - 1) P / (c (1 - rho))``
+    Prompts wait as at a queue of ``c`` servers, ``(ca^2 + cv^2) / 2 rho^(sqrt(2 (c + 1)) - 1) P / (c (1 - rho))``
     (Sakasegawa 1977, doi 10.1007/BF02870319). Splits that do not keep up have infinite times.
     """
     servers = np.asarray(prefill_workers, float) * groups
