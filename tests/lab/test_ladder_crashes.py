@@ -259,6 +259,24 @@ def test_after_the_sweeps_the_rungs_are_chosen_for_the_time_that_is_left(
 
 
 @pytest.mark.torch
+def test_a_ladder_without_a_single_finished_run_says_so(tiny, text, folder, capsys):
+    """Time was up in the sweeps: still a page, a table and a document."""
+    from shapewright.cli.ladder_watch import climb_and_show
+    from shapewright.lab.ladder import save_plan, write_runs
+
+    plan = replace(PLAN, data=text)
+    save_plan(plan, folder)
+    write_runs(folder)
+    climb_and_show(plan, folder, 1, "local", True, Clock(began=time.monotonic(), seconds=0.0))
+    told_of = json.loads(capsys.readouterr().out)
+    assert told_of["gain"] == {
+        "refused": "no run of transformer and lstm is finished but for the sweeps of the learning rate"
+    }
+    assert len(told_of["left_out"]) == 16
+    assert "not done in time" in (folder / "report.html").read_text()
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("words", "code", "told_of"),
     [

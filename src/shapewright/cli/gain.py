@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -124,7 +125,9 @@ def gains_of(
     }  # fmt: skip
 
 
-def document(found: Runs, base: str, tuning: str, gains: dict[str, dict[str, Gain]]) -> dict[str, Any]:
+def document(
+    found: Runs, base: str, tuning: Tuning, gains: Mapping[str, Mapping[str, Gain]]
+) -> dict[str, Any]:
     """The answer as plain values."""
     from dataclasses import asdict
 

@@ -175,7 +175,7 @@ def _plan(
         return known[name, layout]
 
     # Processes load their libraries and the text as this one just did.
-    start = clock.seconds - clock.left
+    start = time.monotonic() - clock.began
     for layout in LAYOUTS[:4]:
         pace(arms[0] if arms else BASE, layout)
     slower = max(sum(wall for _, wall in clocks) / sum(own for own, _ in clocks), 1.0)

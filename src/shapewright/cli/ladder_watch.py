@@ -211,14 +211,16 @@ def _board(page: _Page) -> Iterator[Any]:
 
 def _verdicts(plan: Plan, folder: Path) -> Verdicts:
     from shapewright.cli.gain import gains_of
+    from shapewright.lab.ladder import finished
     from shapewright.report.ladder_view import Verdicts
     from shapewright.scaling.gain_runs import read_gain_runs
 
-    found = read_gain_runs(folder)
-    without = [arm for arm in plan.arms if not any(row.arm == arm for row in found.rows)]
+    done = {row["arm"] for row in finished(folder) if row["role"] == "rung"}
+    without = [arm for arm in plan.arms if arm not in done]
     if without:
         refused = f"no run of {' and '.join(without)} is finished but for the sweeps of the learning rate"
-        return Verdicts(found=found, base=plan.arms[0], gains={}, refused=refused)
+        return Verdicts(found=None, base=plan.arms[0], gains={}, refused=refused)
+    found = read_gain_runs(folder)
     try:
         gains, refused = gains_of(found, [*plan.arms[1:], plan.arms[0]], found.tuning), ""
     except UsageError as error:
@@ -227,18 +229,22 @@ def _verdicts(plan: Plan, folder: Path) -> Verdicts:
 
 
 def _document(
-    plan: Plan, folder: Path, state: LadderState, rates: dict[str, RateLaw], rows: list[Any], verdicts: Any
+    plan: Plan,
+    folder: Path,
+    state: LadderState,
+    rates: dict[str, RateLaw],
+    rows: list[Any],
+    verdicts: Verdicts | None,
 ) -> dict[str, Any]:
     from shapewright.cli.answer import document as plain
     from shapewright.cli.gain import document
 
     told = {arm: {"scale": r.scale, "power": r.power, "at_end": list(r.at_end)} for arm, r in rates.items()}
-    gains = None
+    gains: dict[str, Any] | None = None
     if verdicts is not None:
-        gains = {
-            **document(verdicts.found, verdicts.base, verdicts.found.tuning, dict(verdicts.gains)),
-            "refused": verdicts.refused,
-        }
+        found = verdicts.found
+        told_of = document(found, verdicts.base, found.tuning, verdicts.gains) if found is not None else {}
+        gains = {**told_of, "refused": verdicts.refused}
     return plain(
         {"folder": str(folder), "minutes": plan.minutes, "rates": told, "runs": rows, "left_out": state.left_out,
          "remarks": state.remarks, "gain": gains}

@@ -50,6 +50,8 @@ COLUMNS = (
     "seed", "seconds", "joules", "energy", "arm", "ratio", "flops",
 )  # fmt: skip
 
+ENDING_SHARE, ENDING_S = 0.05, 15.0
+"""Of the budget, and seconds at most: for the last checkpoints, the verdict and the page."""
 SLOWEST = 1e-9
 """Tokens per second of what was not timed, since it would not have fitted."""
 
@@ -65,8 +67,8 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds that are left; negative where it is over."""
-        return self.began + self.seconds - time.monotonic()
+        """Seconds that are left for runs, the end of the ladder apart; negative where it is over."""
+        return self.began + self.seconds - min(ENDING_SHARE * self.seconds, ENDING_S) - time.monotonic()
 
 
 def jobs_of(plan: Plan, rates: dict[str, RateLaw] | None = None) -> tuple[list[Job], list[Job]]:

@@ -24,7 +24,8 @@ MOST_NAMED = 8
 class Verdicts:
     """What a finished ladder of arms says."""
 
-    found: Runs
+    found: Runs | None
+    """None where an arm has no finished run."""
     base: str
     gains: Gains
     refused: str
@@ -85,8 +86,9 @@ def ladder_view(state: LadderState, verdicts: Verdicts | None) -> View:
             answer.append(f"no verdict: {verdicts.refused}")
         answer += answer_lines(verdicts.base, verdicts.gains)
         why += why_lines(verdicts.gains)
-        trust += trust_lines(verdicts.found, verdicts.gains) if verdicts.gains else []
-        charts += gain_charts(verdicts.found, verdicts.base, verdicts.gains) if verdicts.gains else []
+        if verdicts.found is not None and verdicts.gains:
+            trust += trust_lines(verdicts.found, verdicts.gains)
+            charts += gain_charts(verdicts.found, verdicts.base, verdicts.gains)
     spec = ladder_chart(state.rows)
     if spec is not None:
         charts.append(

@@ -91,7 +91,8 @@ def read_gain_runs(
         path = path / "runs.csv"
     try:
         with path.open(newline="", encoding="utf-8") as handle:
-            rows = list(csv.DictReader(handle))
+            reader = csv.DictReader(handle)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except OSError as error:
         raise UsageError(
             f"--runs (={str(path)!r}) cannot be read", error.strerror or str(error),
@@ -99,7 +100,6 @@ def read_gain_runs(
         ) from error  # fmt: skip
     except (UnicodeDecodeError, csv.Error) as error:
         raise DocumentError(f"{path} is no CSV file", str(error), "give one row per run") from error
-    columns = list(rows[0]) if rows else []
     for name in (by, loss, flops):
         if name not in columns:
             raise DocumentError(
