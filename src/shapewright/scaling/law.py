@@ -176,38 +176,32 @@ def predict_loss(
         params: all parameters, where experts make them more than the active ones (:mod:`experts`); None for a
             dense model.
         granularity: experts that a token sees, shared ones too; 1 for a dense model.
-        mlp_ratio: parameters of the channel mixers over those of the token mixers; needed by laws that weigh it.
+        mlp_ratio: parameters of the channel mixers over those of the token mixers, for laws that weigh it; None for what
+            the models behind the law's size term had.
         unique_tokens: tokens of the corpus, where training repeats it (:mod:`repetition`); None for no repetition.
         decayed: 1 for a learning rate decayed to (near) zero at the end, 0 for a constant one.
         lr_halvings: by how many factors of two the learning rate lies below the law's own recipe.
 
     Raises:
-        UsageError: a size or the number of tokens is not positive, total parameters are fewer than active ones, or the
-            law weighs the MLP ratio and none is given.
+        UsageError: a size or the number of tokens is not positive, or total parameters are fewer than active ones.
         NotCoveredError: experts, where the law was fitted on dense shapes alone.
     """
     size = law_size(
         law, active_params=active_params, embedding_params=embedding_params, width=width, depth=depth
     )
     ratio = 1.0 if params is None else total_over_active(params, active_params)
-    if "mlp_ratio" in law.form.inputs:
-        if mlp_ratio is None:
-            raise UsageError(
-                f"law {law.name} needs mlp_ratio",
-                "it weighs the MLP against attention",
-                "give the ratio of their parameters",
-            )
-        if np.any(np.asarray(ratio) > 1.0 + 1e-9):
-            raise NotCoveredError(
-                f"law {law.name} does not cover mixtures of experts",
-                "it was fitted on dense shapes",
-                "take another law, for example --law chinchilla_shape",
-            )
+    if "mlp_ratio" in law.form.inputs and np.any(np.asarray(ratio) > 1.0 + 1e-9):
+        raise NotCoveredError(
+            f"law {law.name} does not cover mixtures of experts",
+            "it was fitted on dense shapes",
+            "take another law, for example --law chinchilla_shape",
+        )
+    usual = law.parameters.get("usual_mlp", 1.0)
     inner = np.maximum(np.asarray(active_params, float) - embedding_params, 1.0)
     return _predict(
         law, NO_GROWTH if "total" in law.form.inputs else _growth(ratio, granularity), unique_tokens,
         size=size, total=size * ratio, granularity=granularity, tokens=tokens, width=width, depth=depth,
-        relative_width=np.asarray(width, float) / np.sqrt(inner), mlp_ratio=1.0 if mlp_ratio is None else mlp_ratio,
+        relative_width=np.asarray(width, float) / np.sqrt(inner), mlp_ratio=usual if mlp_ratio is None else mlp_ratio,
         decayed=decayed, lr_halvings=lr_halvings,
     )  # fmt: skip
 

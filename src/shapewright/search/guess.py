@@ -14,8 +14,6 @@ from shapewright.search.budget import Budget, device_seconds
 
 USUAL_SEQ_LEN = 4096
 """Tokens per sequence of a given model, unless told."""
-USUAL_MLP_RATIO = 4.0
-"""MLP over attention parameters of the first guess only: between 3.2 and 4.8 with grouped keys and usual layers."""
 EXPECTED_MFU = 0.4
 """Utilisation of the first guess only; the answer does not depend on it once the lattice holds the optimum."""
 
@@ -54,7 +52,6 @@ def best_size(law: Law, flops: float, unique_tokens: float | None = None) -> flo
         tokens=np.maximum(flops / (6 * sizes), 1.0),
         width=width,
         depth=np.maximum(width / 100, 1),
-        mlp_ratio=USUAL_MLP_RATIO,
         unique_tokens=unique_tokens,
     )
     return float(sizes[np.argmin(prediction.loss)])

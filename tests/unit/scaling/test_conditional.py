@@ -9,7 +9,7 @@ import shapewright as sw
 from shapewright.architecture.catalog import load_model
 from shapewright.architecture.graph import mlp_to_attention
 from shapewright.designs.siblings import conditional_sibling, outside_shapes
-from shapewright.errors import NotCoveredError, UsageError
+from shapewright.errors import NotCoveredError
 from shapewright.scaling.law import load_law, predict_loss
 from shapewright.scaling.protocol_conditional import BIAN_1B, BIAN_MODELS, best_shape
 from shapewright.search.joint import Options
@@ -68,8 +68,14 @@ def test_other_architectures_are_not_covered():
     mixture = traits_of(load_model("mixtral-8x7b"))
     with pytest.raises(NotCoveredError, match="mixtures"):
         learned_loss(LAW, mixture, tokens=1e11, number_format="bf16")
-    with pytest.raises(UsageError, match="mlp_ratio"):
-        predict_loss(LAW, active_params=1e9, embedding_params=0.0, tokens=1e11, width=2048, depth=16)
+
+
+def test_without_a_ratio_it_is_that_of_the_models_behind_the_size_term():
+    model = {"active_params": 1e9, "embedding_params": 0.0, "tokens": 1e11, "width": 2048.0, "depth": 16}
+    assert (
+        predict_loss(LAW, **model).loss
+        == predict_loss(LAW, **model, mlp_ratio=LAW.parameters["usual_mlp"]).loss
+    )
 
 
 def test_a_sibling_only_where_its_range_holds():

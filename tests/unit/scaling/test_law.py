@@ -28,8 +28,10 @@ def test_every_shipped_law_serves_from_far_below_its_runs_to_a_trillion_paramete
     law = load_law(name)
     params = np.geomspace(min(1e6, law.fitted_range["params"][0] / 30), 1e12, 25)
     depth = (params / (12 * 40.0**2)) ** (1 / 3)
+    # The conditional law wants one depth at every size: its width grows with the root of the parameters.
+    width = 0.08 * params**0.5 if "relative_width" in law.form.inputs else 40 * depth
     told = predict_loss(
-        law, active_params=params, embedding_params=0.0, tokens=20 * params, width=40 * depth, depth=depth
+        law, active_params=params, embedding_params=0.0, tokens=20 * params, width=width, depth=depth
     )
     assert np.isfinite(told.high).all()
     assert (np.diff(told.loss) < 0).all(), "larger budgets at the same aspect must not lose"
