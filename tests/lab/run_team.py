@@ -210,6 +210,7 @@ CASES: dict[Callable[[Path], Any], int] = {
 
 def process(case: Callable[[Path], Any], rank: int, size: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
+    signal.alarm(300)  # a process that waits for ever is a failed test, not a suite that hangs
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
