@@ -229,9 +229,16 @@ def serving(
     detail: Annotated[
         bool, typer.Option("--detail", help="Slices by system, engine and model together.")
     ] = False,
+    stated_only: Annotated[
+        bool,
+        typer.Option(
+            "--stated-only",
+            help="Take nothing from the recipes that were published for a run; defaults where a row is silent.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Predict measured serving points from their stated fields only: first token and output tokens.
+    """Predict measured serving points from what they state, and their published recipes where they are silent.
 
     Example: shapewright validate serving
     """
@@ -241,7 +248,7 @@ def serving(
 
     if data is not None and not data.exists():
         raise UsageError(f"{data} does not exist", "--data names a CSV file", "check the path")
-    points, skipped, count = predict_file(data or installed_sample())
+    points, skipped, count = predict_file(data or installed_sample(), recipes=not stated_only)
     if peer:
         from shapewright.validation.serving_peer import with_peer
 

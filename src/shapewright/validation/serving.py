@@ -71,13 +71,17 @@ class ServingSlice:
     """Ours on the same points."""
 
 
-def predict_file(path: Path) -> tuple[list[ServedPoint], list[tuple[str, str]], int]:
+def predict_file(path: Path, *, recipes: bool = True) -> tuple[list[ServedPoint], list[tuple[str, str]], int]:
     """Predict every row of a file: the points, (row, reason) of the others, and how many rows there were.
+
+    Args:
+        path: CSV with the columns of silicon_sample.csv.
+        recipes: where a row is silent, take what was published for its run; else defaults alone.
 
     Raises:
         DocumentError: the file has not the columns.
     """
-    rows, skipped = read_serving(path)
+    rows, skipped = read_serving(path, recipes=recipes)
     count = len(rows) + len(skipped)
     priced, failed = price_rows(rows, engines())
     points = [point for group in priced for point in score_group(group, engines()[group.rows[0].engine])]

@@ -5,10 +5,11 @@ how each is split, the tokens drafted per step and the requests that the decoder
 points that NVIDIA publishes is made of its results, and most of its disaggregated rows keep the concurrency but not the
 workers. Since each recipe has its own list of concurrencies, a row's model, system, engine, version, format, lengths and
 concurrency name one recipe or a few; what the row does state (devices of a worker, or of the whole) narrows them down.
-No measured time is read. Where several recipes remain, all of them are predicted and the geometric mean is taken.
+No measured time is read. Where several recipes remain, all of them are predicted and the weighted median is taken.
 
-Source: configurations of github.com/SemiAnalysisAI/InferenceX (Apache-2.0) from December 2025 to April 2026; facts in our
-own columns. Its lists count the requests of one decoding worker in a few recipes; the table counts those of the whole.
+Source: configurations of github.com/SemiAnalysisAI/InferenceX and the github.com/NVIDIA/srt-slurm recipes that they name,
+December 2025 to April 2026; facts in our own columns. InferenceX's lists count the requests of one decoding worker in a
+few recipes; the table counts those of the whole.
 """
 
 from __future__ import annotations

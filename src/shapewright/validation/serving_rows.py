@@ -117,8 +117,12 @@ def installed_sample() -> Path:
     )  # fmt: skip
 
 
-def read_serving(path: Path) -> tuple[list[ServedRow], list[tuple[str, str]]]:
+def read_serving(path: Path, *, recipes: bool = True) -> tuple[list[ServedRow], list[tuple[str, str]]]:
     """The rows of a file, and (row, reason) of those that state no point.
+
+    Args:
+        path: CSV.
+        recipes: where a row is silent, take what was published for its run; else defaults alone.
 
     Raises:
         DocumentError: the file has not the required columns.
@@ -134,13 +138,13 @@ def read_serving(path: Path) -> tuple[list[ServedRow], list[tuple[str, str]]]:
         rows, skipped = [], []
         for number, record in enumerate(reader, start=2):
             try:
-                rows.append(_row(record, number))
+                rows.append(_row(record, number, recipes=recipes))
             except ValueError as error:
                 skipped.append((record.get("id") or f"line {number}", str(error)))
     return rows, skipped
 
 
-def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
+def _row(record: Mapping[str, str | None], number: int, *, recipes: bool) -> ServedRow:
     text = {key: (value or "").strip() for key, value in record.items() if key is not None}
     defaults: list[str] = []
     ttft, tpot = float(text["silicon_ttft_ms"]) / 1e3, float(text["silicon_tpot_ms"]) / 1e3
@@ -174,7 +178,7 @@ def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
         raise ValueError("neither silicon_concurrency nor a batch size is stated")
     model = SHAPES.get(name, name.lower())
     setups: tuple[Setup, ...] = ()
-    if prefill is not None:
+    if prefill is not None and recipes:
         setups = _published(text, model, precision, isl, osl, concurrency, Setup(
             decode=Pool(layout=layout, workers=workers), prefill=prefill, drafted=None))  # fmt: skip
     random = bool(RANDOM.search(text.get("silicon_data_source", "")))
@@ -182,7 +186,7 @@ def _row(record: Mapping[str, str | None], number: int) -> ServedRow:
         setups = (_assumed(text, layout, prefill, workers, concurrency, defaults),)
     elif not workers:
         defaults.append("recipe")
-    if random and setups[0].prefill is None:
+    if random and recipes and setups[0].prefill is None:
         hold = hold_steps(model, text["system"], text["backend"], precision, isl, osl, concurrency,
                           layout=setups[0].decode.layout, date=_date(text))  # fmt: skip
         setups = (replace(setups[0], hold=hold),)

@@ -48,6 +48,12 @@ def test_rows_without_workers_take_those_of_their_recipe(tmp_path: Path):
     assert "decode_num_workers" in other.defaults, "a prefiller of eight is not that recipe's"
 
 
+def test_recipes_can_be_left_out(tmp_path: Path):
+    (row,), _ = read_serving(_rows(tmp_path, {"load": 12}), recipes=False)
+    assert "decode_num_workers" in row.defaults
+    assert row.setups[0].drafted is None
+
+
 def test_requests_beyond_the_decoders_slots_wait_for_a_whole_answer(tmp_path: Path):
     # 24 clients, 16 slots: half of a stay of about 9 s.
     points, _, _ = predict_file(
