@@ -32,6 +32,9 @@ def spread_of_predictions(law: Law) -> Array:
         "depth": np.full(size.size, 20.0),
         "decayed": np.ones(size.size),
         "lr_halvings": np.zeros(size.size),
+        "granularity": np.full(size.size, 4.0),
+        "relative_width": np.full(size.size, 0.07),
+        "mlp_ratio": np.full(size.size, 1.5),
     }
     _, gradient = law.form.evaluate(law.theta, {name: flat[name] for name in law.form.inputs}, True)
     return np.linalg.norm(np.array(gradient).T @ law.covariance_factor, axis=1)
