@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from shapewright.units import format_count
 from shapewright.validation.known_hardware import Comparison, Gain
 from shapewright.validation.published import Skip
 
@@ -118,5 +119,5 @@ def _shape(side: dict[str, Any]) -> str:
     experts = f", {side['experts']} experts top {side['topk']}" if side["experts"] else ""
     return (
         f"{side['shape']}, {side['heads']}/{side['kv_heads']} heads, ffn x{side['ffn_ratio']:.2g}{experts}; "
-        f"{side['active_params'] / 1e9:.3g}B on {side['tokens'] / 1e12:.3g}T"
+        f"{format_count(side['active_params'])} on {format_count(side['tokens'])}"
     )
