@@ -70,7 +70,7 @@ def test_the_comparison_fits_a_terminal_and_names_who_is_missing(told):
     assert sum("pythia-2.8b" in line for line in text) == 2 * 15
     table = markdown([asdict(told)], [asdict(skip) for skip in skips])
     assert "hardware unpublished (1): a" in table
-    assert "2560x32, 32/32 heads, ffn x4; 2.78B on 0.3T" in table
+    assert "2560x32, 32/32 heads, ffn x4; 2.78B on 300B" in table
 
 
 def test_what_two_runs_share_cancels():
