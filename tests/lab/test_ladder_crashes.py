@@ -318,7 +318,7 @@ def test_on_ray_a_killed_worker_goes_on_from_its_checkpoint_and_ctrl_c_asks_all_
 
     from shapewright.lab.pools import on_ray
 
-    where, job, marker = str(folder), JOB, str(tmp_path / "stop")
+    where, job, marker, begun = str(folder), JOB, str(tmp_path / "stop"), str(tmp_path / "begun")
 
     def killed_once() -> str:
         from pathlib import Path
@@ -337,6 +337,7 @@ def test_on_ray_a_killed_worker_goes_on_from_its_checkpoint_and_ctrl_c_asks_all_
         return ladder_run.run_job(job, text, where).name
 
     def patient() -> str:
+        Path(begun).touch()
         until(Path(marker).exists)
         return "asked"
 
@@ -357,18 +358,23 @@ def test_on_ray_a_killed_worker_goes_on_from_its_checkpoint_and_ctrl_c_asks_all_
         assert lines == ["finished other"]
         results = on_ray(patient, [()], 1, Path(marker).touch)
         with pytest.raises(KeyboardInterrupt):
-            interrupt(results)
+            interrupt(results, Path(begun), Path(marker))
         assert Path(marker).exists()
     finally:
         ray.shutdown()
 
 
-def interrupt(results) -> None:
-    """Ctrl-C while the first result is waited for."""
+def interrupt(results, begun: Path, stopped: Path) -> None:
+    """Ctrl-C while the first result is waited for, and again where Ray lost it."""
     import threading
 
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    def press() -> None:
+        until(begun.exists)
+        while not stopped.exists():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5.0)
+
+    threading.Thread(target=press, daemon=True).start()
     next(results)
 
 

@@ -20,6 +20,8 @@ from shapewright.errors import NotCoveredError
 RETRIES = 3
 PATIENCE_S = 20.0
 """Seconds that runs on a cluster have to save their checkpoints when the ladder ends early."""
+LISTEN_S = 1.0
+"""Seconds after which a wait for runs on a cluster begins anew."""
 T = TypeVar("T")
 
 
@@ -80,7 +82,10 @@ def on_ray(
         remote: Any = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
         waiting = [remote.remote(*task) for task in tasks]
         while waiting:
-            done, waiting = ray.wait(waiting)
+            # Not for ever: Ctrl-C is heard between two waits.
+            done, waiting = ray.wait(waiting, timeout=LISTEN_S)
+            if not done:
+                continue
             try:
                 yield ray.get(done[0])
             except RayTaskError as error:
