@@ -20,6 +20,11 @@ README = Path(__file__).parents[1] / "README.md"
 ACCURACY = README.parent / "docs" / "accuracy.md"
 STATED_ONLY = ("held-out/all", "held-out/disaggregated")
 """Slices of serving that are shown once more without the recipes that were published for the runs."""
+WHY_LARGER = (
+    "Most of these models were trained far past the tokens that are best for their training budget: a smaller model is "
+    "cheaper to serve for the rest of its life. `design` minimises the loss of the budget alone unless `--serve` or a size "
+    "says otherwise, so its free choice is larger; the columns under *no larger* compare at equal size."
+)
 LEAST_ROWS = 5
 """Training slices with fewer rows are in docs/accuracy.md only."""
 SHOWN_FAMILIES = (
@@ -56,7 +61,7 @@ def run() -> Iterator[str]:
         f"## Serving, published points\n\n{_table(serving)}\n\n## Designs and losses\n\n{_table(designs)}\n\n"
         "## Known models on their hardware\n\nTheirs and our choice for the same hardware and time; saved is the device "
         "time with which ours reaches their predicted loss, with its 90 % interval.\n\n"
-        f"{markdown(told['known_models'], told['known_models_not_compared'])}\n"
+        f"{markdown(told['known_models'], told['known_models_not_compared'])}\n\n{WHY_LARGER}\n"
     )
     counts = f"{len(kernels)} slices of kernels, {len(training)} of training runs, {len(serving)} of serving"
     yield from figures.run()
