@@ -44,7 +44,10 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=begin)
     try:
-        for future in as_completed([pool.submit(function, *task) for task in tasks]):
+        futures = [pool.submit(function, *task) for task in tasks]
+        # A pool looks for dead processes among those it had when it was last woken, which may be all but the newest.
+        pool.submit(int)
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
         raise WorkerDiedError from error
