@@ -66,9 +66,9 @@ def axe() -> str:
     return AXE.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests."""
+    """One Chromium for all tests of a file: Playwright's loop runs in this thread until it stops, and stops no later."""
     if CHROMIUM is None:
         pytest.skip("needs chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
