@@ -49,16 +49,19 @@ class Running:
         self.process = process
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes, float]:
-        """Status, body and seconds of one request."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
+        """Status, body and seconds of one question, asked again while its search is at work."""
         headers = {"content-type": "application/json"} if body is not None else {}
+        text = json.dumps(body) if body is not None else None
         start = time.perf_counter()
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        response = connection.getresponse()
-        content = response.read()
-        seconds = time.perf_counter() - start
-        connection.close()
-        return response.status, content, seconds
+        while True:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
+            connection.request(method, path, text, headers)
+            response = connection.getresponse()
+            content = response.read()
+            connection.close()
+            if response.status != 202:
+                return response.status, content, time.perf_counter() - start
+            method, path, text = "GET", response.headers["location"], None
 
     def cpu_seconds(self) -> float:
         """CPU time of the studio and its workers; of no ladder."""

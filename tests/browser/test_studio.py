@@ -155,13 +155,27 @@ def test_a_ladder_is_live_and_survives_a_reload(open_tab: Callable[..., Any], ad
 def test_a_slow_worker_does_not_stop_the_page(
     open_tab: Callable[..., Any], tmp_path: Path, listening: Any
 ) -> None:
-    with listening(tmp_path, timeout_s=0.05) as slow:
+    with listening(tmp_path, search_timeout_s=0.05) as slow:
         page = open_tab()
         page.goto(slow + "/?accelerator=mi300x&devices=1024&budget=2e6&unit=dollars")
         page.wait_for_selector(".problem")
         assert "no answer within" in page.inner_text(".problem")
         assert page.locator("a:text('Ask again')").count() == 1
         assert page.request.get(slow + "/api/models").ok
+
+
+def test_a_long_search_shows_that_it_is_at_work_and_survives_a_reload(
+    open_tab: Callable[..., Any], tmp_path: Path, listening: Any
+) -> None:
+    with listening(tmp_path, patience_s=0.1) as hasty:
+        page = open_tab()
+        page.goto(hasty + "/?accelerator=h100_sxm&devices=64&budget=30&unit=days")
+        page.wait_for_selector("text=At work for")
+        page.reload()
+        page.wait_for_selector(".hero")
+        page.locator("#beside").scroll_into_view_if_needed()
+        page.wait_for_selector("#beside >> text=At work for")
+        page.wait_for_selector("#beside table >> nth=1")
 
 
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (390, "dark")])

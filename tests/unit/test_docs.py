@@ -13,11 +13,17 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
+import shapewright
 from shapewright.cli.main import app
 
 DOCS = Path(__file__).parents[2] / "docs"
-OUTLOOK = tuple(f"how-to/{verb}.md" for verb in ("history", "efficiency", "whatif", "portfolio"))
-PAGES = ("tutorial.md", "how-to/cluster.md", "how-to/accelerator.md", "../AGENTS.md", *OUTLOOK)
+ALL = tuple(sorted(page for page in DOCS.rglob("*.md") if not {"generated", "_build"} & set(page.parts)))
+
+
+def _holding(fence: str, *more: Path) -> list[str]:
+    """The pages with a block of this kind, by their names below the documentation."""
+    pages = (page for page in (*ALL, *more) if fence in page.read_text(encoding="utf-8"))
+    return [page.relative_to(DOCS.parent).as_posix() for page in pages]
 
 
 MACHINE = "## 8."
@@ -38,12 +44,12 @@ def _run(words: list[str]) -> None:
     assert done.exit_code == 0, f"{words}: {done.exception!r} {done.output}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", _holding("```console\n", DOCS.parent / "AGENTS.md"))
 def test_every_command_runs_in_the_order_printed(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for words in _commands((DOCS / page).read_text(encoding="utf-8").partition(MACHINE)[0]):
+    for words in _commands((DOCS.parent / page).read_text(encoding="utf-8").partition(MACHINE)[0]):
         _run(words)
 
 
@@ -62,9 +68,9 @@ def test_the_tutorial_ends_on_the_machine_at_hand(tmp_path: Path, monkeypatch: p
         _run(words)
 
 
-@pytest.mark.parametrize("page", ["how-to/idea.md", "reference/python.md"])
+@pytest.mark.parametrize("page", _holding("```python\n"))
 def test_the_python_runs(page: str, tmp_path: Path) -> None:
-    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.S):
+    for block in re.findall(r"```python\n(.*?)```", (DOCS.parent / page).read_text(encoding="utf-8"), re.S):
         done = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
         )
@@ -73,9 +79,7 @@ def test_the_python_runs(page: str, tmp_path: Path) -> None:
 
 
 def test_commands_that_are_only_shown_name_verbs_and_options_that_exist() -> None:
-    for page in DOCS.rglob("*.md"):
-        if "generated" in page.parts:
-            continue
+    for page in ALL:
         for block in re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
             for line in block.replace("\\\n", " ").splitlines():
                 if line.strip().startswith("shapewright "):
@@ -116,6 +120,8 @@ def _module(path: Path) -> ModuleType:
 def test_the_reference_covers_every_verb_and_every_noun() -> None:
     from shapewright.designs.document import json_schema
 
+    python = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in shapewright.__all__ if not re.search(rf"\b{name}\b", python)] == []
     generate = _module(DOCS / "generate.py")
     commands = generate.command_line()
     for name in (command.name for command in app.registered_commands):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shapewright.cli.common import out, print_json, refuse_existing, talk, write_text
+from shapewright.cli.common import out, print_json, refuse_existing, talk, write_bytes, write_text
 
 if TYPE_CHECKING:
     from shapewright.report.view import View
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 Report = Annotated[
     Path | None, typer.Option("--report", help="Write the charts and tables, one offline HTML file.")
 ]
-Svg = Annotated[Path | None, typer.Option("--svg", help="Write each chart as NAME.svg into this folder.")]
+Charts = Annotated[
+    Path | None, typer.Option("--charts", help="Write every chart as SVG and PNG into a folder.")
+]
 
 
 def deliver(
@@ -25,7 +27,7 @@ def deliver(
     *,
     json: bool,
     report: Path | None,
-    svg: Path | None,
+    charts: Path | None,
     force: bool,
 ) -> None:
     """Print an answer and write what was asked for.
@@ -35,18 +37,16 @@ def deliver(
         view: turns it into words and charts.
         json: one JSON document instead of words.
         report: path of the page.
-        svg: folder of the pictures.
+        charts: folder of the pictures.
         force: overwrite files that exist.
 
     Raises:
         UsageError: a file exists and ``force`` is false.
         NotCoveredError: pictures are wanted and the package that draws is not installed.
     """
-    shown = view() if report or svg or not json else None
-    pictures = (
-        [] if svg is None or shown is None else [(svg / f"{each.name}.svg", each) for each in shown.charts]
-    )
-    refuse_existing(report, *(path for path, _ in pictures), overwrite=force)
+    shown = view() if report or charts or not json else None
+    refuse_existing(report, overwrite=force)
+    pictures = _pictures(charts, shown, overwrite=force) if charts is not None and shown is not None else {}
     if json:
         print_json(document(answer))
     elif shown is not None:
@@ -58,11 +58,28 @@ def deliver(
 
         write_text(report, html_view(shown), overwrite=force)
         talk().print(f"wrote {report}")
-    for path, each in pictures:
-        from shapewright.report.charts import chart_svg
+    write_pictures(charts, pictures, overwrite=force)
 
-        write_text(path, chart_svg(each.spec), overwrite=force)
-        talk().print(f"wrote {path}")
+
+def _pictures(folder: Path, shown: View, *, overwrite: bool) -> dict[Path, bytes]:
+    """The pictures by the file they go to, drawn before anything is written."""
+    from shapewright.report.pictures import SUFFIXES, draw
+
+    specs = {each.name: each.spec for each in shown.charts}
+    refuse_existing(
+        *(folder / f"{name}.{suffix}" for name in specs for suffix in SUFFIXES), overwrite=overwrite
+    )
+    return {
+        folder / f"{name}.{suffix}": draw(spec, suffix) for name, spec in specs.items() for suffix in SUFFIXES
+    }
+
+
+def write_pictures(folder: Path | None, pictures: Mapping[Path, bytes], *, overwrite: bool) -> None:
+    """Write pictures and say so; nothing where no ``folder`` was named."""
+    for path, content in pictures.items():
+        write_bytes(path, content, overwrite=overwrite)
+    if folder is not None:
+        talk().print(f"wrote {len(pictures)} pictures to {folder}", markup=False)
 
 
 def document(answer: Any) -> Any:

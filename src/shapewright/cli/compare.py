@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 
 
 def command(
@@ -24,7 +24,7 @@ def command(
     law: o.LawName = None,
     settings: o.Settings = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -51,4 +51,4 @@ def command(
         context=context,
         settings=tuple(settings or ()),
     )
-    deliver(answer, lambda: compare_view(answer), json=json, report=report, svg=svg, force=force)
+    deliver(answer, lambda: compare_view(answer), json=json, report=report, charts=charts, force=force)

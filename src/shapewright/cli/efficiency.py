@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
     ] = None,
     law: o.LawName = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -48,4 +48,4 @@ def command(
         tokens=parse_quantity(tokens, "1", "--tokens") if tokens else None,
         law=law,
     )
-    deliver(answer, lambda: efficiency_view(answer), json=json, report=report, svg=svg, force=force)
+    deliver(answer, lambda: efficiency_view(answer), json=json, report=report, charts=charts, force=force)

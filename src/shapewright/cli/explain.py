@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import out, print_json, refuse_existing, talk, write_bytes, write_text
+from shapewright.cli.answer import Charts, write_pictures
+from shapewright.cli.common import out, print_json, refuse_existing, talk, write_text
 
 if TYPE_CHECKING:
     from shapewright.designs.document import Design
@@ -18,9 +19,7 @@ def command(
     design: Annotated[Path, typer.Argument(help="A design.json written by shapewright design or estimate.")],
     report: Annotated[Path | None, typer.Option(help="Write the report, one offline HTML file.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown for a pull request.")] = None,
-    charts: Annotated[
-        Path | None, typer.Option(help="Write every chart as SVG and PNG into a folder.")
-    ] = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -51,10 +50,7 @@ def command(
 
         write_text(markdown, markdown_report(found), overwrite=force)
         talk().print(f"wrote {markdown}", markup=False)
-    for path, content in pictures.items():
-        write_bytes(path, content, overwrite=force)
-    if charts is not None:
-        talk().print(f"wrote {len(pictures)} pictures to {charts}", markup=False)
+    write_pictures(charts, pictures, overwrite=force)
 
 
 def _pictures(design: Design, folder: Path, *, overwrite: bool) -> dict[Path, bytes]:

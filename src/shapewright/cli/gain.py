@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 from shapewright.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def command(
     ] = None,
     settings: o.Settings = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -81,7 +81,7 @@ def command(
     deliver(
         {**document(found, arms[-1], how, gains), "hardware": on, "on_hardware": _plain(priced)},
         lambda: gain_view(found, arms[-1], how, gains, asked, hardware=on or "", priced=priced),
-        json=json, report=report, svg=svg, force=force,
+        json=json, report=report, charts=charts, force=force,
     )  # fmt: skip
 
 

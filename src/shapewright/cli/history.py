@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 from shapewright.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def command(
         float | None, typer.Option(help="Place this training compute [FLOP] on the line.")
     ] = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -61,7 +61,7 @@ def command(
         flop=flops,
         flop_of=what,
     )
-    deliver(answer, lambda: history_view(answer), json=json, report=report, svg=svg, force=force)
+    deliver(answer, lambda: history_view(answer), json=json, report=report, charts=charts, force=force)
 
 
 def _year(text: str) -> float:

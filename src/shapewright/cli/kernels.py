@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 
 
 def command(
@@ -28,7 +28,7 @@ def command(
     precision: o.PrecisionName = None,
     settings: o.Settings = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -58,6 +58,6 @@ def command(
         from shapewright.cli.common import print_json
 
         print_json({**document(answer), "generations": [asdict(line) for line in lines]})
-        if report is None and svg is None:
+        if report is None and charts is None:
             return
-    deliver(answer, lambda: kernels_view(answer, lines), json=json, report=report, svg=svg, force=force)
+    deliver(answer, lambda: kernels_view(answer, lines), json=json, report=report, charts=charts, force=force)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 from shapewright.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def command(
     test_share: Annotated[float, typer.Option(help="Cost of a test over the budget.")] = 0.02,
     law: o.LawName = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -54,4 +54,4 @@ def command(
     assert flops is not None
     listed = [idea for path in ideas or () for idea in read_ideas(path)]
     answer = portfolio(flops, ideas=listed or None, test_share=test_share, law=law)
-    deliver(answer, lambda: portfolio_view(answer), json=json, report=report, svg=svg, force=force)
+    deliver(answer, lambda: portfolio_view(answer), json=json, report=report, charts=charts, force=force)

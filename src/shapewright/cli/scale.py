@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 from shapewright.errors import UsageError
 
 
@@ -41,7 +41,7 @@ def command(
     precision: o.PrecisionName = None,
     settings: o.Settings = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -72,4 +72,4 @@ def command(
     )  # fmt: skip
     shapes = [architecture(name, params) for name in dict.fromkeys(architectures)]
     answer = scaling(shapes, problem, counts, at=None if at is None else int(at))
-    deliver(answer, lambda: scale_view(answer), json=json, report=report, svg=svg, force=force)
+    deliver(answer, lambda: scale_view(answer), json=json, report=report, charts=charts, force=force)

@@ -25,7 +25,12 @@ def command(
     workers: Annotated[
         int | None, typer.Option(help="Processes that answer; by default one per core.", min=1, max=64)
     ] = None,
-    timeout: Annotated[float, typer.Option(help="The longest that one answer may take [s].", min=0.1)] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(help="The longest that an answer without a search may take [s].", min=0.1)
+    ] = 60.0,
+    search_timeout: Annotated[
+        float, typer.Option(help="The longest that a search may take [s].", min=0.1)
+    ] = 600.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Open a local page: choose hardware and budget, move the numbers, compare.
@@ -68,6 +73,7 @@ def command(
         hosts=names,
         workers=workers,
         timeout_s=timeout,
+        search_timeout_s=search_timeout,
         verbs=verbs.askable(),
         run_verb=verbs.answer,
     )

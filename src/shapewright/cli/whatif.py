@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.answer import Report, Svg, deliver
+from shapewright.cli.answer import Charts, Report, deliver
 
 _BUDGET = "Budget (one of)"
 
@@ -50,7 +50,7 @@ def command(
     precision: o.PrecisionName = None,
     law: o.LawName = None,
     report: Report = None,
-    svg: Svg = None,
+    charts: Charts = None,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -79,4 +79,4 @@ def command(
         primitives=primitives,
         shares=share or (),
     )
-    deliver(answer, lambda: whatif_view(answer), json=json, report=report, svg=svg, force=force)
+    deliver(answer, lambda: whatif_view(answer), json=json, report=report, charts=charts, force=force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shapewright.outlook.versus import SERVED, Comparison, Side
+from shapewright.report.layers import points
 from shapewright.report.scale_view import LOOKS
 from shapewright.report.vega import Spec, chart, classes, linear_axis, tooltip
 from shapewright.report.view import Chart, Grid, View
@@ -137,12 +138,8 @@ def _chart(found: Comparison) -> Chart:
         "Gain in FLOP against utilisation; above the line an architecture pays on this hardware",
         [
             {"data": {"values": curve}, "mark": {"type": "line", "strokeDash": [4, 3]}, "encoding": {"x": x, "y": y}},
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "filled": True, "size": 110},
-                "encoding": {"x": x, "y": y, **classes("name", looks, rows),
-                             "tooltip": tooltip(name="architecture", hardware="on hardware")},
-            },
+            points(rows, tooltip(name="architecture", hardware="on hardware"), size=110,
+                   look={"x": x, "y": y, **classes("name", looks, rows)}),
         ],
     )  # fmt: skip
     cells = tuple((r["name"], f"{r['utilisation']:.3f}", f"{r['gain']:.3f}", r["hardware"]) for r in rows)

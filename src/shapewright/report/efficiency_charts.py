@@ -5,6 +5,7 @@ from __future__ import annotations
 from shapewright.evidence import Figure
 from shapewright.outlook.efficiency import Compared, Efficiency, Line
 from shapewright.outlook.ratings import LINES
+from shapewright.report.layers import limit, names_axis, points, shares, whiskers
 from shapewright.report.text import percent
 from shapewright.report.theme import BLUE, BRICK, GOLD, GREEN, GREY, PURPLE, VIOLET
 from shapewright.report.vega import (
@@ -18,7 +19,7 @@ from shapewright.report.vega import (
     padded,
     tooltip,
 )
-from shapewright.report.view import Chart, Grid
+from shapewright.report.view import Chart, Grid, grid
 
 LOOKS = {
     "16-bit peak": (BLUE, "circle"), "best peak": (GOLD, "diamond"), "measured matmul": (GREEN, "square"),
@@ -90,14 +91,13 @@ def _timeline(found: Efficiency) -> Chart:
         name="per-watt", title="Performance per watt",
         caption="One point per generation and maker: the geometric mean of its variants.",
         spec=chart(f"Performance per watt of {len(rows)} generations on four lines of evidence.", [
-            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.85},
-             "encoding": {"x": x, "y": y, **classes("line", LOOKS, rows),
-                          "tooltip": tooltip(chips="chips", maker="maker", line="line", text="per watt", source="source")}},
+            points(rows, tooltip(chips="chips", maker="maker", line="line", text="per watt", source="source"), size=70,
+                   look={"x": x, "y": y, **classes("line", LOOKS, rows)}, opacity=0.85),
             *labelled(named, [(row["year"] - first) / (last - first) for row in named],
                       [log_position(row["value"], low, high) for row in named], x=x, y=y, sides=("below", "right", "left")),
         ], height=340),
-        grid=Grid(caption="Generations", headers=("chips", "line", "per watt", "source"), numbers=("per watt",),
-                  rows=tuple((row["chips"], row["line"], row["text"], row["source"]) for row in rows)),
+        grid=grid("Generations", {"chips": "chips", "line": "line", "per watt": "text", "source": "source"}, rows,
+                  numbers=("per watt",)),
     )  # fmt: skip
 
 
@@ -113,18 +113,16 @@ def _steps(found: Efficiency) -> Chart:
     ]  # fmt: skip
     low, high = padded([1.0, *(row["ratio"] for row in rows)], 0.08)
     x = linear_axis("ratio", "gain per watt", low, high)
-    y = {"field": "name", "type": "nominal", "sort": [name_of(each) for each in found.compared],
-         "axis": {"title": None, "labelLimit": 190}}  # fmt: skip
+    y = names_axis([name_of(each) for each in found.compared])
     return Chart(
         name="steps", title="Gain per watt of each step", caption="The same step on each line of evidence; 1 is no gain.",
         spec=chart("; ".join(f"{row['name']} {row['line']} {row['text']}" for row in rows), [
-            {"data": {"values": [{"ratio": 1.0}]}, "mark": {"type": "rule", "style": "limit"}, "encoding": {"x": x}},
-            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
-             "encoding": {"x": x, "y": y, **classes("line", STEP_LOOKS, rows),
-                          "tooltip": tooltip(name="step", line="line", text="gain", evidence="evidence", source="source")}},
+            limit(1.0, x=x),
+            points(rows, tooltip(name="step", line="line", text="gain", evidence="evidence", source="source"),
+                   look={"x": x, "y": y, **classes("line", STEP_LOOKS, rows)}, opacity=0.9),
         ], height=36 * len(found.compared) + 30),
-        grid=Grid(caption="Steps", headers=("step", "line", "gain", "evidence", "source"), numbers=("gain",),
-                  rows=tuple((row["name"], row["line"], row["text"], row["evidence"], row["source"]) for row in rows)),
+        grid=grid("Steps", {"step": "name", "line": "line", "gain": "text", "evidence": "evidence", "source": "source"},
+                  rows, numbers=("gain",)),
     )  # fmt: skip
 
 
@@ -149,24 +147,14 @@ def _parts(found: Efficiency) -> Chart | None:
         return None
     parts = list(dict.fromkeys(row["part"] for row in rows))
     colours = [PART_COLOURS[at % len(PART_COLOURS)] for at in range(len(parts))]
-    sums = [[row["share"] for row in rows if row["name"] == name] for name in names]
-    low = min(sum(s for s in each if s < 0) for each in sums)
-    high = max(sum(s for s in each if s > 0) for each in sums)
     return Chart(
         name="parts", title="What each step is made of",
         caption="Shares of the logarithm of the gain; bars left of 0 took away. They add to 100 %.",
-        spec=chart("; ".join(f"{row['name']}: {row['part']} {row['text']}" for row in rows), [{
-            "data": {"values": rows}, "mark": {"type": "bar", "style": "segment"},
-            "encoding": {
-                "y": {"field": "name", "type": "nominal", "sort": names, "axis": {"title": None, "labelLimit": 230}},
-                "x": {"field": "share", "type": "quantitative", "scale": {"domain": [low, high]},
-                      "axis": {"title": "share of ln(gain)", "format": "%"}},
-                "order": {"field": "order"},
-                "color": {"field": "part", "type": "nominal", "scale": {"domain": parts, "range": colours},
-                          "legend": {"columns": 2, "labelLimit": 260}},
-                "tooltip": tooltip(name="step", part="part", text="factor, share", range="over the range of areas"),
-            },
-        }], height=32 * len(names) + 20),
+        spec=chart("; ".join(f"{row['name']}: {row['part']} {row['text']}" for row in rows), [
+            shares(rows, tooltip(name="step", part="part", text="factor, share", range="over the range of areas"),
+                   dict(zip(parts, colours, strict=True)), y=names_axis(names, room=230), title="share of ln(gain)",
+                   room=260),
+        ], height=32 * len(names) + 20),
         grid=Grid(caption="Parts", headers=("step", "part", "factor, share", "source"),
                   rows=tuple((row["name"], row["part"], row["text"], "catalogue figures of both chips: shapewright hardware")
                              for row in rows)),
@@ -189,24 +177,15 @@ def _area(found: Efficiency) -> Chart:
         )  # fmt: skip
     top = max((row["high"] for row in rows), default=1.0) * 1.08
     x = linear_axis("value", "16-bit peak per mm2", 0.0, top, unit="FLOP/s")
-    y = {
-        "field": "name",
-        "type": "nominal",
-        "sort": chips,
-        "scale": {"domain": chips},
-        "axis": {"title": None},
-    }
+    y = {**names_axis(chips), "scale": {"domain": chips}}
     looks = {"published area": (BLUE, "circle"), "assumed area, with its range": (GOLD, "diamond")}
     return Chart(
         name="per-area", title="Performance per area", caption="A die area nobody published is unknown, or a marked range.",
         spec=chart("; ".join([*(f"{row['name']} {row['text']}" for row in rows),
                               *(f"{row['name']} {row['text']}" for row in unknown)]), [
-            {"data": {"values": [row for row in rows if row["low"] < row["high"]]},
-             "mark": {"type": "rule", "style": "whisker"},
-             "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}},
-            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 90},
-             "encoding": {"y": y, "x": x, **classes("kind", looks, rows),
-                          "tooltip": tooltip(name="chip", text="per mm2", kind="area", source="source")}},
+            whiskers([row for row in rows if row["low"] < row["high"]], x=x, y=y),
+            points(rows, tooltip(name="chip", text="per mm2", kind="area", source="source"),
+                   look={"x": x, "y": y, **classes("kind", looks, rows)}),
             {"data": {"values": unknown}, "mark": {"type": "text", "align": "left", "dx": 4},
              "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "text"}}},
         ], height=28 * len(chips) + 20),
@@ -236,21 +215,19 @@ def _bends(found: Efficiency) -> Chart | None:
     low, high = padded([1.0, *(row["low"] for row in rows), *(row["high"] for row in rows)], 0.04)
     x = linear_axis("value", "growth per year, with 90 % interval", low, high)
     looks = {"first generation": (GREY, "circle"), "last generation": (BLUE, "diamond")}
-    y = {"field": "name", "type": "nominal", "sort": names, "axis": {"title": None, "labelLimit": 260}}
+    y = names_axis(names, room=260)
     offset = {"field": "when", "type": "nominal", "sort": list(looks)}
     return Chart(
         name="flattening", title="Is it flattening?",
         caption="Growth per year at the first and at the last generation; the verdict is of the bend between them.",
         spec=chart("; ".join(f"{row['name']} {row['when']} {row['text']}: {row['verdict']}" for row in rows), [
-            {"data": {"values": [{"value": 1.0}]}, "mark": {"type": "rule", "style": "limit"}, "encoding": {"x": x}},
-            {"data": {"values": rows}, "mark": {"type": "rule", "style": "gap"},
-             "encoding": {"y": y, "yOffset": offset, "x": {**x, "field": "low"}, "x2": {"field": "high"}}},
-            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 70},
-             "encoding": {"y": y, "yOffset": offset, "x": x, **classes("when", looks, rows),
-                          "tooltip": tooltip(name="measure", when="at the", text="growth", verdict="verdict")}},
+            limit(1.0, x=x),
+            whiskers(rows, x=x, y=y, yOffset=offset, style="gap"),
+            points(rows, tooltip(name="measure", when="at the", text="growth", verdict="verdict"), size=70,
+                   look={"x": x, "y": y, "yOffset": offset, **classes("when", looks, rows)}),
         ], height=40 * len(names) + 20),
-        grid=Grid(caption="Growth", headers=("measure", "at the", "growth", "verdict", "source"), numbers=("growth",),
-                  rows=tuple((row["name"], row["when"], row["text"], row["verdict"], row["source"]) for row in rows)),
+        grid=grid("Growth", {"measure": "name", "at the": "when", "growth": "text", "verdict": "verdict",
+                             "source": "source"}, rows, numbers=("growth",)),
     )  # fmt: skip
 
 
@@ -270,7 +247,7 @@ def _worked(found: Efficiency) -> Chart | None:
         spec=chart("; ".join(f"{row['name']} {row['what']} {row['text']}" for row in rows), [{
             "data": {"values": rows}, "mark": {"type": "bar", "style": "segment"},
             "encoding": {
-                "y": {"field": "name", "type": "nominal", "sort": chips, "axis": {"title": None}},
+                "y": names_axis(chips),
                 "yOffset": {"field": "what", "type": "nominal", "sort": ["as it is", "re-designed"]},
                 "x": {"field": "value", "type": "quantitative", "axis": {"title": "tokens per joule"}},
                 "color": {"field": "what", "type": "nominal",
@@ -278,6 +255,6 @@ def _worked(found: Efficiency) -> Chart | None:
                 "tooltip": tooltip(name="chip", what="model", shape="shape", text="energy", source="source"),
             },
         }], height=50 * len(chips) + 20),
-        grid=Grid(caption="At work", headers=("chip", "model", "tokens per joule", "source"), numbers=("tokens per joule",),
-                  rows=tuple((row["name"], row["what"], row["text"], row["source"]) for row in rows)),
+        grid=grid("At work", {"chip": "name", "model": "what", "tokens per joule": "text", "source": "source"}, rows,
+                  numbers=("tokens per joule",)),
     )  # fmt: skip

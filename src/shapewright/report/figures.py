@@ -9,6 +9,7 @@ from shapewright.report import charts
 from shapewright.report.charts import Spec
 from shapewright.report.markup import Markup, details, table, tag
 from shapewright.report.text import loss_text, percent
+from shapewright.report.timeline import passes
 from shapewright.units import format_quantity
 
 CHARTS: dict[str, tuple[str, str, Callable[[Design], Spec | None]]] = {
@@ -66,12 +67,22 @@ def figure(design: Design, name: str) -> Markup:
 def numbers(design: Design, name: str) -> Markup:
     """The numbers of a chart; the candidates have a table of their own."""
     tables: dict[str, Callable[[], Markup]] = {
+        "timeline": lambda: _passes(design),
         "step-time": lambda: _parts("Step time", design.step_parts, "s"),
         "memory": lambda: _parts("Memory of the fullest device", design.memory_parts, "B"),
         "roofline": lambda: _operators(design),
         "loss-curve": lambda: _losses(design.loss_curve),
     }
     return tables[name]() if name in tables else Markup("")
+
+
+def _passes(design: Design) -> Markup:
+    names = ("stage", "kind", "passes", "in all", "share")
+    rows = [
+        (stage, kind, f"{count:,}", format_quantity(seconds, "s"), percent(share))
+        for stage, kind, count, seconds, share in passes(design)
+    ]
+    return table("What each stage does in the step that is drawn", names, rows, numbers=names[2:])
 
 
 def _parts(caption: str, parts: tuple[Part, ...], unit: str) -> Markup:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from shapewright.outlook.growth import Growth
 from shapewright.outlook.history import History
 from shapewright.outlook.milestones import CONFIDENCE, Milestone
+from shapewright.report.layers import names_axis, points, shares, whiskers
 from shapewright.report.text import percent
 from shapewright.report.theme import BLUE, BRICK, GOLD, GREEN, GREY, PURPLE, VIOLET
 from shapewright.report.vega import (
@@ -96,18 +95,13 @@ def _timeline(found: History) -> Chart:
     y = log_axis("flop", "training compute [FLOP]", low, high)
     looks = {name: (colour, form) for name, colour, form in (*GROUPS.values(), OTHER)}
     layer: list[Spec] = [
-        {
-            "data": {"values": rows},
-            "mark": {"type": "point", "filled": True, "size": 42, "opacity": 0.75},
-            "encoding": {
-                "x": x,
-                "y": y,
-                **classes("group", looks, rows),
-                "tooltip": tooltip(
-                    name="model", date="published", flop_text="compute", sure="confidence", source="source"
-                ),
-            },
-        },
+        points(
+            rows,
+            tooltip(name="model", date="published", flop_text="compute", sure="confidence", source="source"),
+            size=42,
+            look={"x": x, "y": y, **classes("group", looks, rows)},
+            opacity=0.75,
+        ),
         *(
             {
                 "data": {"values": [{"year": t, "flop": line.flop(t)} for t in (line.first, line.last)]},
@@ -123,11 +117,14 @@ def _timeline(found: History) -> Chart:
     if mark is not None and mark.frontier_year is not None:
         point = [{"year": mark.frontier_year, "flop": mark.flop, "name": mark.what}]
         layer.append(
-            {
-                "data": {"values": point},
-                "mark": {"type": "point", "shape": "diamond", "size": 220, "filled": True, "style": "choice"},
-                "encoding": {"x": x, "y": y, "tooltip": tooltip(name="design")},
-            }
+            points(
+                point,
+                tooltip(name="design"),
+                size=220,
+                look={"x": x, "y": y},
+                shape="diamond",
+                style="choice",
+            )
         )
     names = [*point, *names]
     layer += labelled(
@@ -181,7 +178,7 @@ def _growth(found: History) -> Chart:
     ]
     ends = padded([end for g in found.growth for end in (g.low, g.high)], 0.05)
     x = linear_axis("value", "growth per year, with 90 % interval", *ends)
-    y = _names([row["name"] for row in rows])
+    y = names_axis([row["name"] for row in rows])
     return Chart(
         name="growth",
         title="Growth per year",
@@ -189,20 +186,14 @@ def _growth(found: History) -> Chart:
         spec=chart(
             "; ".join(f"{row['name']} {row['text']}" for row in rows),
             [
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "rule", "style": "whisker"},
-                    "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-                },
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "point", "filled": True, "size": 80, "color": BLUE},
-                    "encoding": {
-                        "y": y,
-                        "x": x,
-                        "tooltip": tooltip(name="set", text="per year", count="models"),
-                    },
-                },
+                whiskers(rows, x=x, y=y),
+                points(
+                    rows,
+                    tooltip(name="set", text="per year", count="models"),
+                    size=80,
+                    look={"x": x, "y": y},
+                    color=BLUE,
+                ),
             ],
             height=28 * len(rows) + 20,
         ),
@@ -216,15 +207,6 @@ def _growth(found: History) -> Chart:
             ),
         ),
     )
-
-
-def _names(names: Sequence[str]) -> Spec:
-    return {
-        "field": "name",
-        "type": "nominal",
-        "sort": list(names),
-        "axis": {"title": None, "labelLimit": 190},
-    }
 
 
 def _splits(found: History) -> Chart | None:
@@ -243,33 +225,17 @@ def _splits(found: History) -> Chart | None:
     if not rows:
         return None
     present = [name for name in PARTS if any(row["part"] == name for row in rows)]
-    low = min(sum(min(f.share, 0.0) for f in s.factors) for s in found.splits)
-    high = max(sum(max(f.share, 0.0) for f in s.factors) for s in found.splits)
     spec = chart(
         "Shares of the logarithm of the factor from AlexNet: "
         + "; ".join(f"{row['name']}: {row['part']} {row['text']}" for row in rows),
         [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "bar", "style": "segment"},
-                "encoding": {
-                    "y": _names(list(dict.fromkeys(row["name"] for row in rows))),
-                    "x": {
-                        "field": "share",
-                        "type": "quantitative",
-                        "scale": {"domain": [low, high]},
-                        "axis": {"title": "share of ln(factor over AlexNet)", "format": "%"},
-                    },
-                    "order": {"field": "order"},
-                    "color": {
-                        "field": "part",
-                        "type": "nominal",
-                        "scale": {"domain": present, "range": [PARTS[name] for name in present]},
-                        "legend": {"columns": 2},
-                    },
-                    "tooltip": tooltip(name="model", part="part", text="factor", detail="from what to what"),
-                },
-            }
+            shares(
+                rows,
+                tooltip(name="model", part="part", text="factor", detail="from what to what"),
+                {name: PARTS[name] for name in present},
+                y=names_axis([row["name"] for row in rows]),
+                title="share of ln(factor over AlexNet)",
+            )
         ],
         height=36 * len(found.splits) + 20,
     )
@@ -309,17 +275,14 @@ def _samples(found: History) -> Chart:
     spec = chart(
         f"Training FLOP of one sample for {len(rows)} models, from {flop_text(min(values))} to {flop_text(max(values))}.",
         [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "filled": True, "size": 70, "color": BLUE, "opacity": 0.8},
-                "encoding": {
-                    "y": _names(list(dict.fromkeys(row["name"] for row in rows))),
-                    "x": x,
-                    "tooltip": tooltip(
-                        model="model", sample="sample", text="cost", budget="trained with", source="source"
-                    ),
-                },
-            }
+            points(
+                rows,
+                tooltip(model="model", sample="sample", text="cost", budget="trained with", source="source"),
+                size=70,
+                look={"x": x, "y": names_axis([row["name"] for row in rows])},
+                color=BLUE,
+                opacity=0.8,
+            )
         ],
         height=200,
     )

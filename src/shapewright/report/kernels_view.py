@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shapewright.outlook.kernel_book import GENERATIONS
 from shapewright.outlook.kernels import KernelBook, Measured, Slope, Work
+from shapewright.report.layers import curves, points
 from shapewright.report.scale_view import LOOKS
 from shapewright.report.vega import Spec, chart, classes, linear_axis, tooltip
 from shapewright.report.view import Chart, Grid, View
@@ -166,16 +167,16 @@ def _shares(found: KernelBook) -> Chart:
     spec = chart(
         "Share of the binding roof of each measured kernel, by operator",
         [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "filled": True, "size": 70},
-                "encoding": {
+            points(
+                rows,
+                tooltip(operator="operator", kernel="kernel", share="share"),
+                size=70,
+                look={
                     "x": linear_axis("share", "share of the binding roof", 0.0, 1.0),
                     "y": {"field": "operator", "type": "nominal", "sort": None, "title": None},
                     **classes("name", looks, rows),
-                    "tooltip": tooltip(operator="operator", kernel="kernel", share="share"),
                 },
-            }
+            )
         ],
     )
     grid = Grid(headers=("operator", "kernel", "share"), numbers=("share",),
@@ -190,23 +191,15 @@ def _slopes(slopes: tuple[Slope, ...]) -> Chart:
     ]  # fmt: skip
     looks = {s.kernel: LOOKS[i % len(LOOKS)] for i, s in enumerate(slopes)}
     order = [a for a in GENERATIONS if any(r["accelerator"] == a for r in rows)]
-    shared = {
+    look = {
         "x": {"field": "accelerator", "type": "ordinal", "sort": order, "title": None},
         "y": linear_axis("share", "best share of the bf16 peak", 0.0, 0.8),
         **classes("name", looks, rows),
-        "tooltip": tooltip(name="kernel", accelerator="accelerator", share="share"),
     }
-    line = {key: value for key, value in shared.items() if key != "shape"}
+    hover = tooltip(name="kernel", accelerator="accelerator", share="share")
     spec = chart(
         "Best share of the peak over generations, one line per kernel",
-        [
-            {"data": {"values": rows}, "mark": {"type": "line", "strokeWidth": 2}, "encoding": line},
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "filled": True, "size": 60},
-                "encoding": shared,
-            },
-        ],
+        [curves(rows, look), points(rows, hover, size=60, look=look)],
     )
     grid = Grid(headers=("kernel", "accelerator", "share"), numbers=("share",),
                 rows=tuple((r["name"], r["accelerator"], f"{r['share']:.3f}") for r in rows))  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shapewright.designs.document import Design
 from shapewright.errors import NotCoveredError, UnknownNameError
-from shapewright.report.charts import chart_png, chart_svg
+from shapewright.report.charts import Spec, chart_png, chart_svg
 from shapewright.report.figures import CHARTS
 
 SUFFIXES = ("svg", "png")
@@ -32,9 +32,16 @@ def picture(design: Design, name: str, suffix: str, *, dark: bool = False) -> by
         raise NotCoveredError(
             f"this design has no {name} chart", "it holds nothing that the chart would show", ""
         )
-    if suffix == "svg":
-        return chart_svg(spec, dark=dark).encode()
-    return chart_png(spec, dark=dark)
+    return draw(spec, suffix, dark=dark)
+
+
+def draw(spec: Spec, suffix: str, *, dark: bool = False) -> bytes:
+    """A chart as the content of a file of this suffix.
+
+    Raises:
+        NotCoveredError: the package that draws is not installed.
+    """
+    return chart_svg(spec, dark=dark).encode() if suffix == "svg" else chart_png(spec, dark=dark)
 
 
 def picture_names(design: Design) -> tuple[tuple[str, str], ...]:

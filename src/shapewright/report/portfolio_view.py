@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from shapewright.outlook.portfolio import BASELINE, Portfolio
+from shapewright.report.layers import limit, names_axis, points, whiskers
 from shapewright.report.text import percent
 from shapewright.report.theme import BLUE, BRICK, GREY
 from shapewright.report.vega import chart, classes, linear_axis, log_axis, padded, tooltip
-from shapewright.report.view import Chart, Grid, View
+from shapewright.report.view import Chart, Grid, View, grid
 
 
 def portfolio_view(found: Portfolio) -> View:
@@ -56,10 +57,6 @@ def _flop(found: Portfolio) -> str:
     return f"{found.target_flops:.3g}".replace("e+", "e")
 
 
-def _y(names: list[str]) -> dict:
-    return {"field": "name", "type": "nominal", "sort": names, "axis": {"title": None, "labelLimit": 230}}
-
-
 def _gains(found: Portfolio) -> Chart:
     rows = [
         {"name": each.name, "gain": each.gain, "low": each.low, "high": each.high,
@@ -70,19 +67,17 @@ def _gains(found: Portfolio) -> Chart:
     names = [row["name"] for row in rows]
     low, high = min(row["low"] for row in rows) / 1.1, max(row["high"] for row in rows) * 1.1
     x = log_axis("gain", "gain in device-time at the target, with 90 % interval", low, high)
-    y = _y(names)
+    y = names_axis(names, room=230)
     return Chart(
         name="gains", title="What each idea is worth", caption="1 is no gain; scaling further is the certain alternative.",
         spec=chart("; ".join(f"{row['name']} {row['text']}" for row in rows), [
-            {"data": {"values": [{"gain": 1.0}]}, "mark": {"type": "rule", "style": "limit"}, "encoding": {"x": x}},
-            {"data": {"values": rows}, "mark": {"type": "rule", "style": "gap"},
-             "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}},
-            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 90, "color": BLUE},
-             "encoding": {"y": y, "x": x, "tooltip": tooltip(name="idea", text="gain", helps="helps", slope="slope",
-                                                             kind="evidence", source="source")}},
+            limit(1.0, x=x),
+            whiskers(rows, x=x, y=y, style="gap"),
+            points(rows, tooltip(name="idea", text="gain", helps="helps", slope="slope", kind="evidence", source="source"),
+                   look={"x": x, "y": y}, color=BLUE),
         ], height=30 * len(names) + 20),
-        grid=Grid(caption="Ideas", headers=("idea", "gain", "helps", "slope", "source"), numbers=("gain", "helps", "slope"),
-                  rows=tuple((row["name"], row["text"], row["helps"], row["slope"], row["source"]) for row in rows)),
+        grid=grid("Ideas", {"idea": "name", "gain": "text", "helps": "helps", "slope": "slope", "source": "source"}, rows,
+                  numbers=("gain", "helps", "slope")),
     )  # fmt: skip
 
 
@@ -101,12 +96,10 @@ def _leads(found: Portfolio) -> Chart:
     return Chart(
         name="risk", title="Value and risk", caption="Up is more worth than compute; right is more certain.",
         spec=chart("; ".join(f"{row['name']} {row['text']}, helps with {row['helps']}" for row in rows), [
-            {"data": {"values": [{"lead": 0.0}]}, "mark": {"type": "rule", "style": "limit"}, "encoding": {"y": y}},
-            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 110, "opacity": 0.9},
-             "encoding": {"x": x, "y": y, **classes("standing", looks, rows),
-                          "tooltip": tooltip(name="idea", text="lead", helps="helps", source="source")}},
+            limit(0.0, y=y),
+            points(rows, tooltip(name="idea", text="lead", helps="helps", source="source"), size=110,
+                   look={"x": x, "y": y, **classes("standing", looks, rows)}, opacity=0.9),
         ]),
-        grid=Grid(caption="Value and risk", headers=("idea", "lead", "helps", "standing", "source"),
-                  numbers=("lead", "helps"),
-                  rows=tuple((row["name"], row["text"], row["helps"], row["standing"], row["source"]) for row in rows)),
+        grid=grid("Value and risk", {"idea": "name", "lead": "text", "helps": "helps", "standing": "standing",
+                                     "source": "source"}, rows, numbers=("lead", "helps")),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shapewright.outlook.scale import Curve, Point
 from shapewright.outlook.scaling import Scaling
+from shapewright.report.layers import curves, points
 from shapewright.report.theme import BLUE, BRICK, GOLD, GREEN, GREY, PURPLE, VIOLET
 from shapewright.report.vega import Spec, chart, classes, linear_axis, log_axis, tooltip
 from shapewright.report.view import Chart, Grid, View
@@ -154,23 +155,15 @@ def _lines(found: Scaling, name: str, title: str, field: str, label: str, *, log
         else linear_axis(field, label, 0.0, max(*values, 1.0))
     )
     counts = [row["devices"] for row in rows]
-    shared = {
+    look = {
         "x": log_axis("devices", "devices", min(counts) / 1.2, max(counts) * 1.2),
         "y": y,
         **classes("name", looks, rows),
-        "tooltip": tooltip(name="architecture", devices="devices", step="step", binds="binds", loses="loses"),
     }
-    line = {key: value for key, value in shared.items() if key != "shape"}
+    hover = tooltip(name="architecture", devices="devices", step="step", binds="binds", loses="loses")
     spec = chart(
         f"{title}, one line per architecture",
-        [
-            {"data": {"values": rows}, "mark": {"type": "line", "strokeWidth": 2}, "encoding": line},
-            {
-                "data": {"values": rows},
-                "mark": {"type": "point", "filled": True, "size": 45},
-                "encoding": shared,
-            },
-        ],
+        [curves(rows, look), points(rows, hover, size=45, look=look)],
     )
     grid = Grid(
         headers=("architecture", "devices", label, "binds", "loses"),

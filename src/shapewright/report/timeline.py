@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shapewright.designs.document import Design
-from shapewright.plan.timeline import STREAMS, Event, Pace, lay
+from shapewright.plan.timeline import STREAMS, Event, Pace, Timeline, lay
 from shapewright.report.theme import BLUE, BRICK, GOLD, GREEN, GREY, PURPLE
 from shapewright.report.vega import Spec, chart, linear_axis, tooltip
 
@@ -37,14 +37,11 @@ LOOKS = {
 
 def timeline(design: Design) -> Spec | None:
     """The passes of one step by stage; None without a pace, or with more passes than can be laid out."""
-    pace = design.pace
-    if pace is None:
+    pace, laid = design.pace, _laid(design)
+    if pace is None or laid is None:
         return None
     drawn = shortened(pace)
-    passes_of_stage = drawn.micro_batches * drawn.chunks * 2
-    if passes_of_stage * drawn.stages > MOST_LAID:
-        return None
-    laid = lay(drawn)
+    passes_of_stage = _passes_of_stage(drawn)
     stages = _shown(drawn.stages, MOST_BARS // passes_of_stage)
     least = INVISIBLE * laid.step_time_s
     rows = [_row(e) for e in laid.events if e.stage in stages and e.end_s - e.start_s > least]
@@ -86,6 +83,31 @@ def timeline(design: Design) -> Spec | None:
         [bars(passes, 0.6 * TRACK, -3), *([bars(wires, 6, 0.6 * TRACK / 2 + 1)] if wires else [])],
         height=TRACK * max(len(stages), 2),
     )
+
+
+def _passes_of_stage(pace: Pace) -> int:
+    return pace.micro_batches * pace.chunks * 2
+
+
+def _laid(design: Design) -> Timeline | None:
+    if design.pace is None:
+        return None
+    drawn = shortened(design.pace)
+    return None if _passes_of_stage(drawn) * drawn.stages > MOST_LAID else lay(drawn)
+
+
+def passes(design: Design) -> list[tuple[str, str, int, float, float]]:
+    """(stage, kind, passes, seconds in all, share of the step) of what is drawn; empty where nothing is."""
+    laid = _laid(design)
+    found: dict[tuple[int, str], list[float]] = {}
+    for event in laid.events if laid else ():
+        found.setdefault((event.stage, _class(event)), []).append(event.end_s - event.start_s)
+    return [
+        (f"stage {stage}", kind, len(times), sum(times), sum(times) / laid.step_time_s if laid else 0.0)
+        for (stage, kind), times in sorted(
+            found.items(), key=lambda item: (item[0][0], list(LOOKS).index(item[0][1]))
+        )
+    ]
 
 
 def shortened(pace: Pace) -> Pace:

@@ -6,7 +6,7 @@ same words and numbers, and every chart stands beside the table of its numbers w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
 
@@ -35,6 +35,14 @@ class Grid:
     numbers: tuple[str, ...] = ()
     """Headers of the columns that are set flush right."""
     caption: str = ""
+
+
+def grid(
+    caption: str, columns: Mapping[str, str], rows: Iterable[Spec], *, numbers: tuple[str, ...] = ()
+) -> Grid:
+    """The table of a chart's data: ``columns`` are its headers with the fields that they show."""
+    cells = tuple(tuple(str(row[name]) for name in columns.values()) for row in rows)
+    return Grid(caption=caption, headers=tuple(columns), rows=cells, numbers=numbers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

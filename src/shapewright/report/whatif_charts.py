@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from shapewright.outlook.whatif import WhatIf
+from shapewright.report.layers import curves, limit, names_axis, points
 from shapewright.report.theme import BLUE, BRICK, GOLD, GREEN, GREY, PURPLE, VIOLET
 from shapewright.report.vega import Spec, chart, classes, linear_axis, log_axis, padded, tooltip
-from shapewright.report.view import Chart, Grid
+from shapewright.report.view import Chart, Grid, grid
 
 COLOURS = (BLUE, GOLD, GREEN, PURPLE, BRICK, VIOLET, GREY)
 SOURCE = "searched by shapewright on the real chip's scaled kernels and the loss law"
@@ -21,6 +22,11 @@ def whatif_charts(found: WhatIf) -> tuple[Chart, ...]:
         _contest_chart(found),
     )
     return tuple(each for each in made if each is not None)
+
+
+def _told(rows: list[Spec], *fields: str) -> str:
+    """What a screen reader says of the rows."""
+    return "; ".join(" ".join(row[name] for name in fields) for row in rows)
 
 
 def _number(name: str, axis: str) -> float | None:
@@ -46,21 +52,13 @@ def _sweep_chart(found: WhatIf) -> Chart | None:
         rest = " ".join(part for part in each.name.split() if not part.startswith(f"{axis}="))
         rows.append(
             {
-                "name": each.name,
-                "value": value,
-                "loss": each.outcome.loss,
-                "rest": rest or "swept",
-                "shape": each.outcome.shape,
-                "text": f"{each.outcome.loss:.4f}",
-                "worth": f"{each.worth:.3g}x" if each.worth else "-",
+                "name": each.name, "value": value, "loss": each.outcome.loss, "rest": rest or "swept",
+                "shape": each.outcome.shape, "text": f"{each.outcome.loss:.4f}",
+                "worth": f"{each.worth:.3g}x" if each.worth else "-", "source": SOURCE,
             }
-        )
+        )  # fmt: skip
     if len(rows) < 2:
         return None
-    values = [row["value"] for row in rows]
-    x = log_axis("value", axis, min(values) / 1.05, max(values) * 1.05)
-    low, high = padded([row["loss"] for row in rows], 0.08)
-    y = linear_axis("loss", "predicted loss", low, high)
     groups = list(dict.fromkeys(row["rest"] for row in rows))
     colour = {
         "field": "rest",
@@ -68,47 +66,47 @@ def _sweep_chart(found: WhatIf) -> Chart | None:
         "scale": {"domain": groups, "range": [COLOURS[i % 7] for i in range(len(groups))]},
         "legend": {"columns": 2} if len(groups) > 1 else None,
     }
-    left_out = [each for each in found.swept if each.outcome.loss is None]
-    caption = "Each point is the best design on that chip." + (
-        f" {len(left_out)} chips cannot be." if left_out else ""
-    )
+    look = {**_loss_against(rows, axis), "color": colour}
+    rule = "a rule of physics, or memory"
+    left_out = [
+        {"name": each.name, "text": "-", "worth": "-", "shape": each.outcome.reason, "source": rule}
+        for each in found.swept
+        if each.outcome.loss is None
+    ]
     return Chart(
         name="sweep",
         title=f"Loss along {axis}",
-        caption=caption,
+        caption="Each point is the best design on that chip."
+        + (f" {len(left_out)} chips cannot be." if left_out else ""),
         spec=chart(
             f"Predicted loss of the best design on {len(rows)} chips along {axis}.",
             [
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "line", "strokeWidth": 2},
-                    "encoding": {"x": x, "y": y, "color": colour},
-                },
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "point", "filled": True, "size": 60},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        "color": colour,
-                        "tooltip": tooltip(name="chip", text="loss", worth="worth", shape="shape"),
-                    },
-                },
+                curves(rows, look),
+                points(
+                    rows,
+                    tooltip(name="chip", text="loss", worth="worth", shape="shape"),
+                    size=60,
+                    look=look,
+                ),
             ],
         ),
-        grid=Grid(
-            caption="Chips",
-            headers=("chip", "loss", "worth", "shape", "source"),
+        grid=grid(
+            "Chips",
+            {"chip": "name", "loss": "text", "worth": "worth", "shape": "shape", "source": "source"},
+            [*rows, *left_out],
             numbers=("loss", "worth"),
-            rows=(
-                *((row["name"], row["text"], row["worth"], row["shape"], SOURCE) for row in rows),
-                *(
-                    (each.name, "-", "-", each.outcome.reason, "a rule of physics, or memory")
-                    for each in left_out
-                ),
-            ),
         ),
     )
+
+
+def _loss_against(rows: list[Spec], axis: str) -> Spec:
+    """Position channels of the loss along a property of the chip."""
+    values = [row["value"] for row in rows]
+    low, high = padded([row["loss"] for row in rows], 0.08)
+    return {
+        "x": log_axis("value", axis, min(values) / 1.05, max(values) * 1.05),
+        "y": linear_axis("loss", "predicted loss", low, high),
+    }
 
 
 def _slope_chart(found: WhatIf) -> Chart | None:
@@ -119,52 +117,37 @@ def _slope_chart(found: WhatIf) -> Chart | None:
         "share of dollars": (GOLD, "diamond"),
         "share of power": (GREEN, "square"),
     }
-    rows = []
-    for e in found.elasticities:
-        for what, value in (
-            ("worth", e.worth),
-            ("share of dollars", e.dollar_share),
-            ("share of power", e.power_share),
-        ):
-            if value is not None:
-                rows.append(
-                    {
-                        "name": e.name,
-                        "what": what,
-                        "value": value,
-                        "text": f"{value:.3f}",
-                        "source": SOURCE if what == "worth" else _share_source(found, e.name, what),
-                    }
-                )
+    rows = [
+        {
+            "name": e.name, "what": what, "value": value, "text": f"{value:.3f}",
+            "source": SOURCE if what == "worth" else _share_source(found, e.name, what),
+        }
+        for e in found.elasticities
+        for what, value in zip(looks, (e.worth, e.dollar_share, e.power_share), strict=True)
+        if value is not None
+    ]  # fmt: skip
     low, high = padded([0.0, *(row["value"] for row in rows)], 0.06)
-    x = linear_axis("value", "per cent of device-time for one per cent more", low, high)
     names = [e.name for e in found.elasticities]
-    y = {"field": "name", "type": "nominal", "sort": names, "axis": {"title": None, "labelLimit": 190}}
+    look = {
+        "x": linear_axis("value", "per cent of device-time for one per cent more", low, high),
+        "y": names_axis(names),
+        **classes("what", looks, rows),
+    }
+    hover = tooltip(name="property", what="what", text="value", source="source")
     return Chart(
         name="elasticities",
         title="What a property is worth, and what it costs",
         caption="It pays to have more where worth is right of the share of what is scarce.",
         spec=chart(
-            "; ".join(f"{row['name']} {row['what']} {row['text']}" for row in rows),
-            [
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        **classes("what", looks, rows),
-                        "tooltip": tooltip(name="property", what="what", text="value", source="source"),
-                    },
-                },
-            ],
+            _told(rows, "name", "what", "text"),
+            [points(rows, hover, look=look, opacity=0.9)],
             height=30 * len(names) + 20,
         ),
-        grid=Grid(
-            caption="Elasticities",
-            headers=("property", "what", "value", "source"),
+        grid=grid(
+            "Elasticities",
+            {"property": "name", "what": "what", "value": "text", "source": "source"},
+            rows,
             numbers=("value",),
-            rows=tuple((row["name"], row["what"], row["text"], row["source"]) for row in rows),
         ),
     )
 
@@ -177,101 +160,64 @@ def _share_source(found: WhatIf, name: str, what: str) -> str:
 def _scenario_chart(found: WhatIf) -> Chart | None:
     rows = [
         {
-            "name": each.name,
-            "worth": each.worth,
-            "text": f"{each.worth:.3g}x",
-            "assumed": "; ".join(each.assumptions),
+            "name": each.name, "worth": each.worth, "text": f"{each.worth:.3g}x",
+            "assumed": "; ".join(each.assumptions), "source": f"assumed: {'; '.join(each.assumptions)}",
         }
         for each in found.scenarios
         if each.worth is not None
-    ]
+    ]  # fmt: skip
     if not rows:
         return None
     low, high = padded([1.0, *(row["worth"] or 1.0 for row in rows)], 0.08)
     x = log_axis("worth", "worth, as so many times the device-time", max(low, 0.05), high * 1.05)
-    y = {"field": "name", "type": "nominal", "sort": [row["name"] for row in rows], "axis": {"title": None}}
-    return Chart(
-        name="scenarios",
-        title="Chips that may come",
-        caption="Device-time on the real hardware that reaches the same loss.",
-        spec=chart(
-            "; ".join(f"{row['name']} {row['text']}" for row in rows),
-            [
-                {
-                    "data": {"values": [{"worth": 1.0}]},
-                    "mark": {"type": "rule", "style": "limit"},
-                    "encoding": {"x": x},
-                },
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "point", "filled": True, "size": 110, "color": BLUE},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        "tooltip": tooltip(name="scenario", text="worth", assumed="assumed"),
-                    },
-                },
-            ],
-            height=30 * len(rows) + 20,
-        ),
-        grid=Grid(
-            caption="Scenarios",
-            headers=("scenario", "worth", "source"),
-            numbers=("worth",),
-            rows=tuple((row["name"], row["text"], f"assumed: {row['assumed']}") for row in rows),
-        ),
-    )
+    return _factors(
+        rows, {"x": x, "y": names_axis([row["name"] for row in rows])}, name="scenarios",
+        title="Chips that may come", caption="Device-time on the real hardware that reaches the same loss.",
+        hover=tooltip(name="scenario", text="worth", assumed="assumed"), told=_told(rows, "name", "text"),
+        table=grid(
+            "Scenarios", {"scenario": "name", "worth": "text", "source": "source"}, rows, numbers=("worth",)
+        ), height=30 * len(rows) + 20, color=BLUE,
+    )  # fmt: skip
 
 
 def _wanted_chart(found: WhatIf) -> Chart | None:
     rows = [
-        {"name": name, "kind": f"at equal {each.kind}", "factor": factor, "text": f"{factor:.2f}x"}
+        {"name": name, "kind": f"at equal {each.kind}", "factor": factor, "text": f"{factor:.2f}x", "source": SOURCE}
         for each in found.wanted
         for name, factor in each.factors.items()
-    ]
+    ]  # fmt: skip
     if not rows:
         return None
     factors = [row["factor"] for row in rows]
     x = log_axis("factor", "factor on the real chip", min(0.5, *factors) / 1.1, max(2.0, *factors) * 1.1)
-    y = {
-        "field": "name",
-        "type": "nominal",
-        "sort": list(dict.fromkeys(row["name"] for row in rows)),
-        "axis": {"title": None},
-    }
     looks = {"at equal dollars": (GOLD, "diamond"), "at equal power": (GREEN, "square")}
-    return Chart(
-        name="wanted",
-        title="The chip that this family wants",
-        caption="The same cost, spent otherwise.",
-        spec=chart(
-            "; ".join(f"{row['name']} {row['kind']} {row['text']}" for row in rows),
-            [
-                {
-                    "data": {"values": [{"factor": 1.0}]},
-                    "mark": {"type": "rule", "style": "limit"},
-                    "encoding": {"x": x},
-                },
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "point", "filled": True, "size": 110},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        **classes("kind", looks, rows),
-                        "tooltip": tooltip(name="property", kind="cost", text="factor"),
-                    },
-                },
-            ],
-            height=32 * len({row["name"] for row in rows}) + 20,
-        ),
-        grid=Grid(
-            caption="Wanted",
-            headers=("property", "cost", "factor", "source"),
-            numbers=("factor",),
-            rows=tuple((row["name"], row["kind"], row["text"], SOURCE) for row in rows),
-        ),
-    )
+    y = names_axis([row["name"] for row in rows])
+    return _factors(
+        rows, {"x": x, "y": y, **classes("kind", looks, rows)}, name="wanted",
+        title="The chip that this family wants", caption="The same cost, spent otherwise.",
+        hover=tooltip(name="property", kind="cost", text="factor"), told=_told(rows, "name", "kind", "text"),
+        table=grid(
+            "Wanted", {"property": "name", "cost": "kind", "factor": "text", "source": "source"}, rows, numbers=("factor",)
+        ), height=32 * len(y["sort"]) + 20,
+    )  # fmt: skip
+
+
+def _factors(
+    rows: list[Spec],
+    look: Spec,
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    hover: list[Spec],
+    told: str,
+    table: Grid,
+    height: int,
+    **mark: object,
+) -> Chart:
+    """Points beside a rule at 1."""
+    layer = [limit(1.0, x=look["x"]), points(rows, hover, size=110, look=look, **mark)]
+    return Chart(name=name, title=title, caption=caption, spec=chart(told, layer, height=height), grid=table)
 
 
 def _contest_chart(found: WhatIf) -> Chart | None:
@@ -287,51 +233,28 @@ def _contest_chart(found: WhatIf) -> Chart | None:
     }
     rows = [
         {
-            "value": place.value,
-            "loss": entry.loss,
-            "primitive": entry.primitive,
-            "text": f"{entry.loss:.4f}",
-            "interval": f"{entry.low:.3f} to {entry.high:.3f}",
-            "at": f"{contest.axis}={place.text}",
+            "value": place.value, "loss": entry.loss, "primitive": entry.primitive, "text": f"{entry.loss:.4f}",
+            "interval": f"{entry.low:.3f} to {entry.high:.3f}", "at": f"{contest.axis}={place.text}", "source": SOURCE,
         }
         for place in contest.places
         for entry in place.entries
         if entry.loss is not None
-    ]
-    values = [row["value"] for row in rows]
-    x = log_axis("value", contest.axis, min(values) / 1.05, max(values) * 1.05)
-    low, high = padded([row["loss"] or 0.0 for row in rows], 0.08)
-    y = linear_axis("loss", "predicted loss", low, high)
-    seen = classes("primitive", looks, rows)
+    ]  # fmt: skip
+    look = {**_loss_against(rows, contest.axis), **classes("primitive", looks, rows)}
+    hover = tooltip(primitive="primitive", at="at", text="loss", interval="90 %")
     return Chart(
         name="primitives",
         title=f"Primitives along {contest.axis}",
         caption="Lower is better; the priors about the loss are "
         "wider than the differences, so this is cost alone.",
         spec=chart(
-            "; ".join(f"{row['at']} {row['primitive']} {row['text']}" for row in rows),
-            [
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "line", "strokeWidth": 2},
-                    "encoding": {"x": x, "y": y, "color": seen["color"]},
-                },
-                {
-                    "data": {"values": rows},
-                    "mark": {"type": "point", "filled": True, "size": 60},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        **seen,
-                        "tooltip": tooltip(primitive="primitive", at="at", text="loss", interval="90 %"),
-                    },
-                },
-            ],
+            _told(rows, "at", "primitive", "text"),
+            [curves(rows, look), points(rows, hover, size=60, look=look)],
         ),
-        grid=Grid(
-            caption="Primitives",
-            headers=("at", "primitive", "loss", "90 %", "source"),
+        grid=grid(
+            "Primitives",
+            {"at": "at", "primitive": "primitive", "loss": "text", "90 %": "interval", "source": "source"},
+            rows,
             numbers=("loss",),
-            rows=tuple((row["at"], row["primitive"], row["text"], row["interval"], SOURCE) for row in rows),
         ),
     )

@@ -1,13 +1,15 @@
 """The HTTP interface: the verbs as JSON, for scripts and for the page.
 
 Decisions: a problem is a document of its own with the exit code that the command line would end with; usage is status
-422, infeasible 409, an unknown address 404, a busy or slow studio 503, and only our own bugs are 500. Bodies are JSON
+422, infeasible 409, an unknown address 404, a busy or slow studio 503, and only our own bugs are 500. What searches and
+is not answered within a few seconds is accepted (202) and answered at the address of its job (``jobs``). Bodies are JSON
 and nothing else, which a foreign page cannot send without asking first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from functools import wraps
 from math import isfinite
@@ -20,6 +22,7 @@ from starlette.routing import Route
 from shapewright.errors import ShapewrightError
 from shapewright.studio import answers
 from shapewright.studio.guard import read_body
+from shapewright.studio.jobs import Unfinished
 from shapewright.studio.ladders import LadderView
 from shapewright.studio.questions import (
     DesignQuestion,
@@ -64,10 +67,35 @@ def _verb(handler: Any) -> Any:
     async def wrapped(request: Request) -> Response:
         try:
             return await handler(request)
+        except Unfinished as later:
+            return job_response(later)
         except (ProblemError, ShapewrightError) as error:
             return problem_response(problem_of(error))
 
     return wrapped
+
+
+def job_response(later: Unfinished) -> Response:
+    """Where an answer will be that is not there yet."""
+    address = f"/api/jobs/{later.name}"
+    body = {"job": later.name, "seconds": round(later.seconds, 1), "ask_again": address}
+    return JSONResponse(body, 202, {"location": address, "retry-after": "1"})
+
+
+async def while_there(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
+    """The answer, or an empty one as soon as nobody listens: a slider that moved on, a tab or a script that ended."""
+    found, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({found, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return found.result() if found.done() else Response(status_code=204)
+    finally:
+        found.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _body(request: Request) -> bytes:
@@ -83,7 +111,12 @@ async def _body(request: Request) -> bytes:
 async def design(request: Request) -> Response:
     """POST /api/design."""
     question = read_question(DesignQuestion, await _body(request))
-    return _json((await studio_of(request).design(question)).to_json())
+    studio = studio_of(request)
+
+    async def answer() -> Response:
+        return _json((await studio.design(question)).to_json())
+
+    return await while_there(request, studio.jobs.ask(answer()))
 
 
 @_verb
@@ -163,6 +196,19 @@ async def schema(_: Request) -> Response:
     return JSONResponse(json_schema())
 
 
+@_verb
+async def job(request: Request) -> Response:
+    """GET /api/jobs/{name} is the answer once it is there, DELETE gives it up."""
+    jobs, name = studio_of(request).jobs, request.path_params["name"]
+    try:
+        if request.method == "DELETE":
+            jobs.drop(name)
+            return PlainTextResponse("", 204)
+        return await while_there(request, jobs.look(name))
+    except KeyError:
+        return JSONResponse({"detail": "no such job, or nobody asked for it in time"}, 404)
+
+
 async def openapi(request: Request) -> Response:
     """GET /api/openapi.json."""
     return JSONResponse(request.app.state.openapi)
@@ -175,7 +221,12 @@ def verb_route(verb: Verb, run: Callable[[str, dict[str, Any]], Any]) -> Route:
     async def passed_on(request: Request) -> Response:
         question = read_question(verb.question, await _body(request))
         given = question.model_dump(exclude_unset=True)
-        return JSONResponse(await studio_of(request).pass_on(run, verb.name, given))
+        studio = studio_of(request)
+
+        async def answer() -> Response:
+            return JSONResponse(await studio.pass_on(run, verb.name, given))
+
+        return await while_there(request, studio.jobs.ask(answer()))
 
     return Route(f"/api/{verb.name}", passed_on, methods=["POST"], name=f"verb-{verb.name}")
 
@@ -201,9 +252,7 @@ async def ladder(request: Request) -> Response:
     """GET /api/ladders/{name} looks at one, DELETE stops it."""
     found, name = studio_of(request).ladders, request.path_params["name"]
     if request.method == "DELETE":
-        from asyncio import to_thread
-
-        await to_thread(found.stop, name)
+        await asyncio.to_thread(found.stop, name)
         return PlainTextResponse("", 204)
     return JSONResponse(_told(found.view(name)))
 
@@ -222,6 +271,7 @@ ROUTES = [
     Route("/api/hardware/{name}", hardware),
     Route("/api/models", models),
     Route("/api/models/{name}", models),
+    Route("/api/jobs/{name}", job, methods=["GET", "DELETE"]),
     Route("/api/ladders", ladders, methods=["GET", "POST"]),
     Route("/api/ladders/{name}", ladder, methods=["GET", "DELETE"]),
 ]

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from shapewright.studio import answers, api, pages
 from shapewright.studio.guard import Guard
+from shapewright.studio.jobs import PATIENCE_S, Jobs
 from shapewright.studio.ladders import COMMAND, Ladders
 from shapewright.studio.openapi import document
 from shapewright.studio.questions import Verb
@@ -25,6 +26,8 @@ from shapewright.studio.service import Studio
 from shapewright.studio.workers import Workers
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+SPARE = 2
+"""Workers for what may take minutes: while one does, another answers."""
 _STATIC = {
     "studio.css": ("shapewright.studio", "text/css"),
     "studio.js": ("shapewright.studio", "text/javascript"),
@@ -45,6 +48,8 @@ def create_app(
     hosts: Iterable[str] = LOOPBACK,
     workers: int | None = None,
     timeout_s: float = 60.0,
+    search_timeout_s: float = 600.0,
+    patience_s: float = PATIENCE_S,
     command: Sequence[str] = COMMAND,
     verbs: Sequence[Verb] = (),
     run_verb: Callable[[str, dict[str, Any]], Any] | None = None,
@@ -55,7 +60,9 @@ def create_app(
         ladders: the folder in which ladders are looked for and started.
         hosts: names under which it may be reached.
         workers: processes that answer; by default one per core, at least two.
-        timeout_s: the longest that one answer may take [s].
+        timeout_s: the longest that an answer may take which searches nothing [s].
+        search_timeout_s: the longest that a search may take [s].
+        patience_s: how long a request waits for a search before it is told to ask again [s].
         command: what runs a verb of the command line in a process of its own.
         verbs: further verbs to pass on, each at an address of its own.
         run_verb: answers one of them by its name and options; a worker calls it.
@@ -66,9 +73,10 @@ def create_app(
     async def life(app: Starlette) -> AsyncIterator[None]:
         count = workers or len(os.sched_getaffinity(0))
         studio = Studio(
-            Workers(count, timeout_s=timeout_s, prepare=answers.warm_up),
-            Workers(1, kept_free=0, timeout_s=timeout_s, niceness=5, prepare=answers.warm_up),
+            Workers(count, timeout_s=timeout_s, long_timeout_s=search_timeout_s, prepare=answers.warm_up),
+            Workers(SPARE, kept_free=0, timeout_s=search_timeout_s, niceness=5, prepare=answers.warm_up),
             Ladders(ladders.absolute(), command),
+            Jobs(patience_s),
         )
         app.state.studio, app.state.token = studio, token
         app.state.openapi = document(verbs)

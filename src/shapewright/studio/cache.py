@@ -1,8 +1,9 @@
 """Answers by their questions, and documents by their digests: bounded, in memory, gone with the process.
 
 Decisions: two visitors who ask the same at once wait for one answer. Problems of the question are kept like answers;
-a slow answer is not, since the next try may be faster. Who asks for an answer is told whether anybody still waits for
-it, so that a slider that has moved on costs nothing once it is out of date.
+a slow answer is not, since the next try may be faster. Who works an answer out is told whether anybody still waits for
+it, so that a slider that has moved on costs nothing once it is out of date; who comes while one is being given up has it
+worked out anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from shapewright.architecture.shape import Shape
 from shapewright.designs.document import Design
-from shapewright.studio.workers import ProblemError
+from shapewright.studio.workers import ABANDONED, ProblemError
 
 ANSWERS, DOCUMENTS = 512, 64
 
@@ -41,6 +42,21 @@ class Answers:
             ProblemError: that was the answer.
         """
         self._waiting[question] += 1
+        try:
+            while True:
+                try:
+                    return await asyncio.shield(self._asked(question, ask))
+                except ProblemError as error:
+                    if error.problem is not ABANDONED:
+                        raise
+        finally:
+            self._waiting[question] -= 1
+            if not self._waiting[question]:
+                del self._waiting[question]
+
+    def _asked(
+        self, question: Hashable, ask: Callable[[Callable[[], bool]], Awaitable[Any]]
+    ) -> asyncio.Future[Any]:
         found = self._known.get(question)
         if found is None:
             found = asyncio.ensure_future(ask(lambda: self._waiting[question] > 0))
@@ -49,18 +65,13 @@ class Answers:
             while len(self._known) > ANSWERS:
                 self._known.popitem(last=False)
         self._known.move_to_end(question)
-        try:
-            return await asyncio.shield(found)
-        finally:
-            self._waiting[question] -= 1
-            if not self._waiting[question]:
-                del self._waiting[question]
+        return found
 
     def _forget_failures(self, question: Hashable, done: asyncio.Future[Any]) -> None:
         error = None if done.cancelled() else done.exception()
         lasting = error is None or (isinstance(error, ProblemError) and not error.problem.slow)
-        if done.cancelled() or not lasting:
-            self._known.pop(question, None)
+        if (done.cancelled() or not lasting) and self._known.get(question) is done:
+            del self._known[question]
 
 
 class Documents:

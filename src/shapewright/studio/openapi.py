@@ -38,15 +38,29 @@ _PROBLEM = {
 }  # fmt: skip
 
 
+_JOB = {
+    "type": "object",
+    "required": ["job", "seconds", "ask_again"],
+    "properties": {
+        "job": {"type": "string", "description": "Its name."},
+        "seconds": {"type": "number", "description": "How long it has been at work."},
+        "ask_again": {
+            "type": "string",
+            "description": "The address of the answer, as in the header Location.",
+        },
+    },
+}
+
+
 def document(verbs: Sequence[Verb] = ()) -> dict[str, Any]:
     """The description of the interface, with the verbs that are passed on."""
-    schemas: dict[str, Any] = {"Problem": _PROBLEM}
+    schemas: dict[str, Any] = {"Problem": _PROBLEM, "Job": _JOB}
     for kind in (DesignQuestion, EstimateQuestion, LintQuestion, LadderQuestion):
         schemas |= _named(kind.__name__, adapter(kind).json_schema(ref_template=_REF))
     schemas |= _named("Design", design_adapter().json_schema(ref_template=_REF))
     anything: dict[str, Any] = {"type": "object"}
     paths: dict[str, Any] = {
-        "/api/design": _post("Design a model for hardware and budget", "DesignQuestion", "Design"),
+        "/api/design": _post("Design a model for hardware and budget", "DesignQuestion", "Design", searches=True),
         "/api/estimate": _post("Price the training of a given model", "EstimateQuestion", "Design"),
         "/api/lint": _post("Which numbers of a shape cost time here", "LintQuestion", anything),
         "/api/explain": _post("Explain a design", "Design", anything),
@@ -64,6 +78,16 @@ def document(verbs: Sequence[Verb] = ()) -> dict[str, Any]:
         "/api/models": _get("The names of the known models", anything),
         "/api/models/{name}": _get("One known model", anything, parameters=[_path("name")]),
         "/api/schema": _get("The JSON Schema of design.json", anything),
+        "/api/jobs/{name}": {
+            **_get(
+                "The answer of a search that took longer than its first request, once it is there",
+                {}, parameters=[_path("name")], searches=True,
+            ),
+            "delete": {
+                "summary": "Give a search up", "parameters": [_path("name")],
+                "responses": {"204": {"description": "given up"}, **_problems()},
+            },
+        },
         "/api/ladders": {
             **_get("The ladders of this machine", anything),
             **_post("Start a ladder", "LadderQuestion", anything, success="201"),
@@ -78,14 +102,16 @@ def document(verbs: Sequence[Verb] = ()) -> dict[str, Any]:
     }  # fmt: skip
     for verb in verbs:
         schemas |= _named(verb.question.__name__, adapter(verb.question).json_schema(ref_template=_REF))
-        paths[f"/api/{verb.name}"] = _post(verb.summary, verb.question.__name__, anything)
+        paths[f"/api/{verb.name}"] = _post(verb.summary, verb.question.__name__, anything, searches=True)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Shapewright",
             "version": shapewright.__version__,
             "description": "Designs neural networks for the hardware that will run them. Every question here is a "
-            "verb of the command line; numbers are SI.",
+            "verb of the command line; numbers are SI. What searches (202 among its responses) is answered at once "
+            "where a few seconds are enough; otherwise it becomes a job, whose address gives the answer once it is there. "
+            "A job that nobody asks for is given up after half a minute.",
         },
         "paths": paths,
         "components": {"schemas": schemas},
@@ -120,6 +146,17 @@ def _problems() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _answers(content: dict[str, Any], *, success: str = "200", searches: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = {success: {"description": "the answer", "content": content}}
+    if searches:
+        headers = {
+            "Location": {"description": "Where the answer will be.", "schema": {"type": "string"}},
+            "Retry-After": {"description": "Seconds.", "schema": {"type": "string"}},
+        }
+        found["202"] = {"description": "at work: ask again", "headers": headers, "content": _content("Job")}
+    return {**found, **_problems()}
+
+
 def _post(
     summary: str,
     body: str | dict[str, Any],
@@ -128,25 +165,30 @@ def _post(
     parameters: list[dict[str, Any]] | None = None,
     media: str = "application/json",
     success: str = "200",
+    searches: bool = False,
 ) -> dict[str, Any]:
     return {
         "post": {
             "summary": summary,
             "parameters": parameters or [],
             "requestBody": {"required": True, "content": _content(body)},
-            "responses": {success: {"description": "the answer", "content": _content(answer, media)}, **_problems()},
+            "responses": _answers(_content(answer, media), success=success, searches=searches),
         }
     }  # fmt: skip
 
 
 def _get(
-    summary: str, answer: dict[str, Any], *, parameters: list[dict[str, Any]] | None = None
+    summary: str,
+    answer: dict[str, Any],
+    *,
+    parameters: list[dict[str, Any]] | None = None,
+    searches: bool = False,
 ) -> dict[str, Any]:
     return {
         "get": {
             "summary": summary,
             "parameters": parameters or [],
-            "responses": {"200": {"description": "the answer", "content": _content(answer)}, **_problems()},
+            "responses": _answers(_content(answer), searches=searches),
         }
     }
 

@@ -1,15 +1,17 @@
 """The pages: the whole page, and the fragments that htmx puts into it.
 
 Decisions: a fragment is an address of its own with the state in its query, so each can be opened alone. A problem is
-shown where its answer would stand, with status 200, since for the page it is an answer. Files to save are made from
-the state again, from the cached answer.
+shown where its answer would stand, with status 200, since for the page it is an answer. A search that takes longer shows
+how long it has been at work and asks for itself again (``job`` in its query). Files to save are made from the state
+again, from the cached answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import cache, wraps
 from typing import Any
@@ -22,6 +24,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import shapewright
+from shapewright.designs.document import Design
 from shapewright.errors import ShapewrightError
 from shapewright.export.formats import FORMATS
 from shapewright.plan.precision import PRECISIONS
@@ -29,7 +32,8 @@ from shapewright.report.ladder import ladder_chart
 from shapewright.report.markdown import markdown_report
 from shapewright.search.families import FAMILIES
 from shapewright.studio import answers, view
-from shapewright.studio.api import problem_response, status_of, studio_of
+from shapewright.studio.api import problem_response, status_of, studio_of, while_there
+from shapewright.studio.jobs import Unfinished
 from shapewright.studio.sliders import tried
 from shapewright.studio.state import KEPT, UNITS, State, read_state
 from shapewright.studio.workers import Problem, ProblemError, problem_of
@@ -46,8 +50,26 @@ def _render(name: str, **values: Any) -> str:
     return _templates().get_template(name).render(**values)
 
 
+_NO_STATE = {"page", "job"}
+"""What the query of a fragment may say beside the state of the page."""
+
+
 def _state(request: Request) -> State:
-    return read_state(parse_qsl(request.url.query, max_num_fields=64))
+    pairs = parse_qsl(request.url.query, max_num_fields=64)
+    return read_state((name, value) for name, value in pairs if name not in _NO_STATE)
+
+
+async def _patiently(request: Request, answer: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """The answer of a search, asked for the first time or again.
+
+    Raises:
+        Unfinished: it is not there yet.
+    """
+    jobs, name = studio_of(request).jobs, request.query_params.get("job")
+    if name is not None:
+        with contextlib.suppress(KeyError):  # a job that was given up is asked anew
+            return await jobs.look(name)
+    return await jobs.ask(answer())
 
 
 def _fragment(name: str) -> Any:
@@ -57,7 +79,9 @@ def _fragment(name: str) -> Any:
         @wraps(handler)
         async def wrapped(request: Request) -> Response:
             try:
-                return await _while_there(request, handler(request))
+                return await while_there(request, handler(request))
+            except Unfinished as later:
+                return HTMLResponse(_render("waiting.html", **_waiting(request, later)))
             except (ProblemError, ShapewrightError, ValueError) as error:
                 return HTMLResponse(_render(name, problem=_told(error)))
 
@@ -66,20 +90,26 @@ def _fragment(name: str) -> Any:
     return decorate
 
 
-async def _while_there(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
-    """The answer, or an empty one as soon as nobody listens: a slider that moved on, a tab that was closed."""
-    found, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({found, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return found.result() if found.done() else Response(status_code=204)
-    finally:
-        found.cancel()
-        gone.cancel()
+def _waiting(request: Request, later: Unfinished | None = None) -> dict[str, Any]:
+    """What is shown while a search is at work, and the address to ask again."""
+    state, path = _state(request), request.url.path
+    query = state.query() + (f"&job={later.name}" if later else "")
+    beside = path == "/beside"
+    return {
+        "address": f"{path if beside else '/answer'}?{query}",
+        "target": "#beside" if beside else "#waiting",
+        "title": "" if beside else f"{_VERBS[state.mode]} {_asked(state)} for {state.hardware}",
+        "so_far": format_duration(later.seconds, 2) if later else "",
+        "others": max(studio_of(request).num_asked - 1, 0),
+        "state": state,
+    }
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+_VERBS = {"design": "Designing", "estimate": "Pricing"}
+
+
+def _asked(state: State) -> str:
+    return state.model or "your model" if state.mode == "estimate" else "a model"
 
 
 def _told(error: Exception) -> Problem:
@@ -99,7 +129,7 @@ async def index(request: Request) -> Response:
         ready = Markup(_render("problem.html", problem=_told(error)))
     else:
         if studio.shown(state):
-            ready = Markup(await _answer(request, state))
+            ready = Markup(await _answer(state, studio.show(state)))
     return HTMLResponse(_page(request, state, ready), status)
 
 
@@ -107,7 +137,6 @@ def _page(request: Request, state: State, ready: str | None) -> str:
     from shapewright.architecture.catalog import model_names
     from shapewright.hardware.catalog import accelerator_names, cluster_names
 
-    asked = state.model or "your model" if state.mode == "estimate" else "a model"
     themes = json.dumps(view.THEMES).replace("<", "\\u003c")
     return _render(
         "page.html",
@@ -115,8 +144,8 @@ def _page(request: Request, state: State, ready: str | None) -> str:
         ready=ready,
         token=request.app.state.token,
         version=shapewright.__version__,
-        title=f"{asked} on {state.hardware}".capitalize(),
-        waiting=f"{'Pricing' if state.mode == 'estimate' else 'Designing'} {asked} for {state.hardware}",
+        title=f"{_asked(state)} on {state.hardware}".capitalize(),
+        waiting=None if ready else Markup(_render("waiting.html", **_waiting(request))),
         hardware=(*accelerator_names(), *cluster_names()),
         models=model_names(),
         units=UNITS,
@@ -129,18 +158,16 @@ def _page(request: Request, state: State, ready: str | None) -> str:
 @_fragment("problem.html")
 async def answer(request: Request) -> Response:
     """GET /answer: the design of a state, all of it."""
-    pairs = [
-        (name, value) for name, value in parse_qsl(request.url.query, max_num_fields=64) if name != "page"
-    ]
-    state = read_state(pairs)
-    body = await _answer(request, state)
-    whole = request.query_params.get("page") == "1"
-    return HTMLResponse(_page(request, state, Markup(body)) if whole else body)
+    state, studio = _state(request), studio_of(request)
+    if request.query_params.get("page") == "1":  # without scripts: one page, once it is whole
+        body = await _answer(state, studio.show(state))
+        return HTMLResponse(_page(request, state, Markup(body)))
+    return HTMLResponse(await _answer(state, _patiently(request, lambda: studio.show(state))))
 
 
-async def _answer(request: Request, state: State) -> str:
+async def _answer(state: State, found: Coroutine[Any, Any, Design]) -> str:
     try:
-        design = await studio_of(request).show(state)
+        design = await found
     except ProblemError as error:
         return _render("problem.html", problem=error.problem)
     still = state.alone()
@@ -177,9 +204,9 @@ async def lint(request: Request) -> Response:
 @_fragment("beside.html")
 async def beside(request: Request) -> Response:
     """GET /beside: the picks among the ties and what more of a resource would buy, which take longer than the answer."""
-    return HTMLResponse(
-        _render("beside.html", **view.beside(await studio_of(request).whole(_state(request))))
-    )
+    state, studio = _state(request), studio_of(request)
+    design = await _patiently(request, lambda: studio.whole(state))
+    return HTMLResponse(_render("beside.html", **view.beside(design)))
 
 
 @_fragment("tried.html")

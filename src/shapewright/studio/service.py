@@ -1,4 +1,8 @@
-"""The studio behind its pages and its interface: questions in, answers out, each computed once."""
+"""The studio behind its pages and its interface: questions in, answers out, each computed once.
+
+Decisions: what the page shows first has workers of its own; whole designs and the verbs that are passed on, which may
+take minutes, go to others of low priority, so that no script makes a visitor wait.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from shapewright.designs.document import Design
 from shapewright.errors import ShapewrightError
 from shapewright.studio import answers
 from shapewright.studio.cache import Answers, Documents
+from shapewright.studio.jobs import Jobs
 from shapewright.studio.ladders import Ladders
 from shapewright.studio.questions import (
     DesignQuestion,
@@ -24,23 +29,30 @@ from shapewright.studio.workers import Problem, ProblemError, Workers, problem_o
 class Studio:
     """One running studio."""
 
-    def __init__(self, workers: Workers, spare: Workers, ladders: Ladders) -> None:
-        """``workers`` answer; ``spare`` works out at low priority what may come after an answer."""
+    def __init__(self, workers: Workers, spare: Workers, ladders: Ladders, jobs: Jobs) -> None:
+        """``workers`` answer the page; ``spare`` works out at low priority what may take long."""
         self.workers = workers
         self.spare = spare
         self.ladders = ladders
+        self.jobs = jobs
         self.documents = Documents()
         self._answers = Answers()
 
     def close(self) -> None:
         """End everything that was started."""
+        self.jobs.close()
         self.ladders.close()
         self.workers.close()
         self.spare.close()
 
+    @property
+    def num_asked(self) -> int:
+        """Questions that are worked on or wait for it."""
+        return self.workers.num_asked + self.spare.num_asked
+
     async def design(self, question: DesignQuestion) -> Design:
         """See :func:`answers.design`."""
-        return await self._ask(self.workers, answers.design, question, long=True)
+        return await self._ask(self.spare, answers.design, question, long=True)
 
     async def estimate(self, question: EstimateQuestion) -> Design:
         """See :func:`answers.estimate`."""
@@ -73,7 +85,7 @@ class Studio:
             return self._document(state.opened, Design)
         question = self._question(state)
         if isinstance(question, DesignQuestion):
-            return await self._ask(self.spare, answers.design, question, long=True)
+            return await self.design(question)
         if state.config is not None:
             shape = self._document(state.config, Shape)
             return await self._answers.get(
@@ -110,7 +122,7 @@ class Studio:
         """The answer of a verb of the command line."""
         key = (run, name, json.dumps(given, sort_keys=True))
         return await self._answers.get(
-            key, lambda wanted: self.workers.run(run, name, given, long=True, wanted=wanted)
+            key, lambda wanted: self.spare.run(run, name, given, long=True, wanted=wanted)
         )
 
     async def open(self, kind: str, body: bytes) -> str:

@@ -2,20 +2,18 @@
 
 Decisions: width and heads are set to numbers, everything else to steps away from the design (devices by factors of
 two, bandwidths by a quarter of one, the budget by half of one). A new width takes heads of the same size where it can,
-and a feed-forward layer of the same ratio; a new number of heads shares out the same width. Everything else that the
-design chose is chosen again for each position: plan, batch, tokens. So a slider answers "what would the best run of
-this shape be there", and standing still it gives the design itself.
+and a feed-forward layer of the same ratio; a new number of heads shares out the same width. Mixers with heads of a fixed
+size take widths in their steps. Everything else that the design chose is chosen again for each position: plan, batch,
+tokens. So a slider answers "what would the best run of this shape be there", and standing still it gives the design.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from shapewright.architecture.shape import DenseFFN, SelfAttention
 from shapewright.designs.document import Candidate, Design
-from shapewright.search.families import FAMILIES
-from shapewright.studio.questions import ShapePins
+from shapewright.search.families import FAMILIES, MEMORY_VALUE, STATE_HEAD
 from shapewright.studio.state import State
 from shapewright.units import format_quantity
 
@@ -51,15 +49,16 @@ class Slider:
 def sliders(state: State, design: Design) -> tuple[Slider, ...]:
     """The sliders of a design; those of the shape only where the shape was designed."""
     found = []
-    if _plain(design) and state.mode == "design":
-        block = design.shape.blocks[0]
-        width, heads = int(design.shape.hidden_size), int(block.mixer.heads)
-        unit = 64 if width >= 1024 else 16 if width >= 256 else 8
+    if state.mode == "design" and design.candidates:
+        choice = design.candidates[0]
+        width, heads = choice.width, choice.heads
+        unit, counted = _unit(choice)
         low, high = max(width // 2 // unit, 1) * unit, -(-2 * width // unit) * unit
         low += (width - low) % unit
         found.append(_slider(state, "try_width", "Width", width, range(low, high + 1, unit), str))
-        counts = range(max(heads // 2, 1), 2 * heads + 1)
-        found.append(_slider(state, "try_heads", "Heads", heads, counts, str))
+        if counted:
+            counts = range(max(heads // 2, 1), 2 * heads + 1)
+            found.append(_slider(state, "try_heads", "Heads", heads, counts, str))
     lowest = -next(k for k in range(21) if state.devices % 2 ** (k + 1))
     highest = next(k for k in range(6, -1, -1) if k == 0 or state.devices * 2**k <= MOST_DEVICES)
     found.append(
@@ -103,13 +102,14 @@ def _slider(state: State, name: str, label: str, rest: int, values: range, text)
     )  # fmt: skip
 
 
-def _plain(design: Design) -> bool:
-    blocks = design.shape.blocks
-    return (
-        len(blocks) == 1
-        and isinstance(blocks[0].mixer, SelfAttention)
-        and isinstance(blocks[0].channel, DenseFFN)
-    )
+def _unit(choice: Candidate) -> tuple[int, bool]:
+    """The step of its width, in which mixers with heads of a fixed size must come, and whether its heads are counted."""
+    kinds = {kind for kind, _ in FAMILIES[choice.family].mixers}
+    if "mlstm" in kinds:
+        return MEMORY_VALUE, False
+    if kinds & {"gated_deltanet", "mamba2"}:
+        return STATE_HEAD, True
+    return (64 if choice.width >= 1024 else 16 if choice.width >= 256 else 8), True
 
 
 def tried(state: State, design: Design) -> State:
@@ -120,12 +120,8 @@ def tried(state: State, design: Design) -> State:
         design: what it shows.
     """
     changes: dict[str, object] = {}
-    if state.mode == "design" and _plain(design):
-        pins = _pins(state, design)
-        changes |= {f.name: value for f in fields(ShapePins) if (value := getattr(pins, f.name))}
-        changes |= {"family": None, "serve": None}
-    elif state.mode == "design" and design.candidates:
-        changes |= candidate_pins(design.candidates[0])
+    if state.mode == "design" and design.candidates:
+        changes |= _pins(state, design)
     settings = list(state.setting)
     if state.try_memory:
         settings.append(f"memory_bandwidth={2 ** (state.try_memory / 4):.6g}x")
@@ -157,22 +153,31 @@ def candidate_pins(candidate: Candidate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pins(state: State, design: Design) -> ShapePins:
-    block = design.shape.blocks[0]
-    mixer, ffn = block.mixer, int(block.channel.ffn_size)
-    base, heads, head_dim = int(design.shape.hidden_size), int(mixer.heads), int(mixer.head_dim)
-    width = state.try_width or base
+def _pins(state: State, design: Design) -> dict[str, Any]:
+    """What fixes the shape at the positions of width and heads."""
+    pins = candidate_pins(design.candidates[0])
+    mixer = design.shape.blocks[0].mixer
+    base, heads, ffn = pins["width"], pins["heads"], pins["ffn_size"]
+    head_dim = int(getattr(mixer, "head_dim", None) or getattr(mixer, "v_head_dim", base // heads))
+    width, rest = state.try_width or base, heads
+    if not _unit(design.candidates[0])[1]:
+        return pins if width == base else {**pins, "width": width, "heads": None, "kv_heads": None,
+                                           "ffn_size": _scaled(ffn, width, base)}  # fmt: skip
     if state.try_heads:
         heads = state.try_heads
     elif width != base:
         heads = max(round(width / head_dim), 1)
-    if width != base or heads != int(mixer.heads):
+    if width != base or heads != rest:
         # Heads share the width; kernels want them in steps of eight.
         head_dim = max(round(width / heads / 8), 1) * 8
-    kv_heads = max(k for k in range(1, int(mixer.kv_heads) + 1) if heads % k == 0)
+    kv_heads = max(k for k in range(1, pins["kv_heads"] + 1) if heads % k == 0)
+    return {
+        **pins, "width": width, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim,
+        "ffn_size": _scaled(ffn, width, base),
+    }  # fmt: skip
+
+
+def _scaled(ffn: int, width: int, base: int) -> int:
+    """A feed-forward size of the same ratio to another width."""
     unit = 128 if ffn % 128 == 0 else 8
-    if width != base:
-        ffn = max(round(ffn * width / base / unit), 1) * unit
-    return ShapePins(
-        width=width, depth=int(design.shape.num_layers), heads=heads, kv_heads=kv_heads, head_dim=head_dim, ffn_size=ffn
-    )  # fmt: skip
+    return ffn if width == base else max(round(ffn * width / base / unit), 1) * unit

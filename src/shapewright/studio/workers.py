@@ -3,7 +3,8 @@
 Decisions: a worker that is stuck cannot be asked to stop, so it is ended and a new one takes its place; the others go
 on. That is why this is not the pool of the standard library, which gives up all its processes when one dies. Jobs
 that may be long take all workers but one, so that a short one never waits for them. A job whose visitor has left
-while it waited for a worker is never begun. Errors cross the pipe as :class:`Problem`, which is plain data.
+while it waited for a worker is never begun; one that runs is ended a little later, since who reloads a page comes back.
+Errors cross the pipe as :class:`Problem`, which is plain data.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import re
 import resource
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ START_S = 60.0
 """Time a new worker may take to import what it needs."""
 WAITING = 64
 """Jobs that may wait; more are refused at once, which is kinder than a queue of minutes."""
+LOOK_S = 1.0
+"""How often a running job looks whether anybody waits for it; the second time that nobody does, it is ended [s]."""
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 MEANING = {1: "bug", 2: "usage", 3: "infeasible", 4: "not covered", 5: "measurement failed"}
 
@@ -132,11 +136,17 @@ class Worker:
         other.close()
         self._ready = False
 
-    def call(self, job: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float) -> Any:
+    def call(
+        self,
+        job: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        timeout_s: float,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Any:
         """The answer of a job; blocks at most ``timeout_s`` once the worker is ready.
 
         Raises:
-            ProblemError: the job raised, took too long, or its process died.
+            ProblemError: the job raised, took too long, was not ``wanted`` any more, or its process died.
         """
         try:
             if not self._ready:
@@ -145,7 +155,7 @@ class Worker:
                 self._pipe.recv()
                 self._ready = True
             self._pipe.send((job, arguments))
-            if not self._pipe.poll(timeout_s):
+            if not self._answered(timeout_s, wanted):
                 self._replace()
                 raise ProblemError(
                     Problem(
@@ -166,6 +176,22 @@ class Worker:
         if not fine:
             raise ProblemError(answer)
         return answer
+
+    def _answered(self, timeout_s: float, wanted: Callable[[], bool]) -> bool:
+        """Whether an answer comes in time.
+
+        Raises:
+            ProblemError: nobody waits for it any more; the process is replaced.
+        """
+        end, missed = time.monotonic() + timeout_s, 0
+        while (left := end - time.monotonic()) > 0:
+            if self._pipe.poll(min(left, LOOK_S)):
+                return True
+            missed = 0 if wanted() else missed + 1
+            if missed == 2:
+                self._replace()
+                raise ProblemError(ABANDONED)
+        return False
 
     def close(self) -> None:
         """End the process for good."""
@@ -191,18 +217,23 @@ class Workers:
         *,
         kept_free: int = 1,
         timeout_s: float = 20.0,
+        long_timeout_s: float | None = None,
         niceness: int = 0,
         prepare: Callable[[], Any] | None = None,
     ) -> None:
-        """Start ``count`` processes at ``niceness``, of which long jobs leave ``kept_free`` to short ones."""
+        """Start ``count`` processes at ``niceness``, of which long jobs leave ``kept_free`` to short ones.
+
+        A short job may take ``timeout_s``, a long one ``long_timeout_s`` (the same where it is not given).
+        """
         self._workers = [Worker(prepare, niceness) for _ in range(max(count, kept_free + 1))]
         self._threads = ThreadPoolExecutor(len(self._workers), thread_name_prefix="studio-worker")
         self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()
         for worker in self._workers:
             self._idle.put_nowait(worker)
         self._long = asyncio.Semaphore(len(self._workers) - kept_free)
-        self._timeout_s = timeout_s
-        self._waiting = 0
+        self._timeout_s = {False: timeout_s, True: timeout_s if long_timeout_s is None else long_timeout_s}
+        self.num_asked = 0
+        """Jobs that are worked on or wait for it."""
 
     async def run(
         self, job: Callable[..., Any], *arguments: Any, long: bool, wanted: Callable[[], bool] = lambda: True
@@ -210,17 +241,16 @@ class Workers:
         """The answer of ``job(*arguments)``, both picklable; ``long`` for searches and the like.
 
         Raises:
-            ProblemError: it raised, took too long, too many are waiting, or it was not ``wanted`` any more when a
-                worker was free.
+            ProblemError: it raised, took too long, too many are waiting, or it was not ``wanted`` any more.
         """
-        if self._waiting >= WAITING:
+        if self.num_asked >= WAITING:
             raise ProblemError(
                 Problem(
                     exit_code=2, what="too many questions at once", slow=True, why=f"{WAITING} are waiting already",
                     fix="ask again in a moment",
                 )
             )  # fmt: skip
-        self._waiting += 1
+        self.num_asked += 1
         try:
             async with self._long if long else contextlib.nullcontext():
                 worker = await self._idle.get()
@@ -228,13 +258,13 @@ class Workers:
                     self._idle.put_nowait(worker)
                     raise ProblemError(ABANDONED)
                 call = asyncio.get_running_loop().run_in_executor(
-                    self._threads, worker.call, job, arguments, self._timeout_s
+                    self._threads, worker.call, job, arguments, self._timeout_s[long], wanted
                 )
                 # The worker is idle again when its call ends, not when the one who asked stops waiting for it.
                 call.add_done_callback(lambda _: self._idle.put_nowait(worker))
                 return await asyncio.shield(call)
         finally:
-            self._waiting -= 1
+            self.num_asked -= 1
 
     def close(self) -> None:
         """End all workers."""

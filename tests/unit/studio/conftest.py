@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +31,16 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def design() -> Design:
     """The design of eight H100 for two hours."""
     return sw.design("8xh100_sxm", hours=2)
+
+
+@pytest.fixture(scope="session")
+def ask(client: TestClient) -> Callable[[str, Any], Any]:
+    """Asks a verb, and asks again while its search is at work."""
+
+    def asked(verb: str, question: Any) -> Any:
+        response = client.post(f"/api/{verb}", json=question)
+        while response.status_code == 202:
+            response = client.get(response.headers["location"])
+        return response
+
+    return asked

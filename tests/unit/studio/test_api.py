@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from shapewright.studio.openapi import document
 
 
 @pytest.fixture(scope="session")
-def designed(client: TestClient) -> dict[str, Any]:
+def designed(ask: Callable[[str, Any], Any]) -> dict[str, Any]:
     """The answer to one question."""
-    response = client.post("/api/design", json={"hardware": "8xh100_sxm", "hours": 2})
+    response = ask("design", {"hardware": "8xh100_sxm", "hours": 2})
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -87,9 +88,9 @@ def test_the_catalogues_are_listed_and_shown(client: TestClient) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_question_gets_one_clear_problem(
-    client: TestClient, verb: str, question: dict[str, Any], status: int, code: int, named: str
+    ask: Callable[[str, Any], Any], verb: str, question: dict[str, Any], status: int, code: int, named: str
 ) -> None:
-    response = client.post(f"/api/{verb}", json=question)
+    response = ask(verb, question)
     error = response.json()["error"]
     assert (response.status_code, error["exit_code"]) == (status, code), error
     assert named in f"{error['what']} {error['why']} {error['fix']} {error['reasons']}"
@@ -107,9 +108,9 @@ def test_every_route_is_described(client: TestClient) -> None:
     assert client.get("/api/openapi.json").json() == json.loads(json.dumps(whole))
 
 
-def test_a_verb_is_passed_on(client: TestClient) -> None:
+def test_a_verb_is_passed_on(ask: Callable[[str, Any], Any]) -> None:
     question = {"architectures": ["transformer", "lstm"], "devices": "1..64", "beta": "50GB/s"}
-    passed = client.post("/api/scale", json=question)
+    passed = ask("scale", question)
     assert passed.status_code == 200, passed.text
     words = ["scale", "transformer", "lstm", "--devices", "1..64", "--beta", "50GB/s", "--json"]
     assert passed.json() == json.loads(CliRunner().invoke(app, words).stdout)
@@ -130,9 +131,9 @@ def test_a_verb_is_passed_on(client: TestClient) -> None:
     ],
 )  # fmt: skip
 def test_every_verb_answers_as_on_the_command_line(
-    client: TestClient, verb: str, question: dict[str, Any], words: str
+    ask: Callable[[str, Any], Any], verb: str, question: dict[str, Any], words: str
 ) -> None:
-    passed = client.post(f"/api/{verb}", json=question)
+    passed = ask(verb, question)
     assert passed.status_code == 200, passed.text
     assert passed.json() == json.loads(CliRunner().invoke(app, [verb, *words.split(), "--json"]).stdout)
 

@@ -171,6 +171,11 @@ def test_a_runner_up_of_experts_opens_as_itself(client: TestClient) -> None:
     state = replace(STATE, **candidate_pins(found.candidates[0]))
     page = client.get(f"/answer?{state.query()}").text
     assert f'<span class="shape-name">{found.shape.name}</span>' in page
+    assert {s.name for s in sliders(state, found)} >= {"try_width", "try_heads"}
+    moved = tried(replace(state, try_width=found.candidates[0].width * 2), found)
+    assert moved.family == "32 experts"
+    assert moved.ffn_size == 2 * (state.ffn_size or 0)
+    assert replace(tried(state, found), head_dim=None) == state
     experts = found.shape.blocks[0].channel
     again = sw.design("8xh100_sxm", hours=2, options=_options(state))
     assert again.shape.blocks[0].channel == experts

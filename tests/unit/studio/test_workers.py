@@ -13,7 +13,7 @@ import pytest
 
 from shapewright.errors import InfeasibleError
 from shapewright.studio.cache import Answers
-from shapewright.studio.workers import Problem, ProblemError, Workers, problem_of
+from shapewright.studio.workers import ABANDONED, Problem, ProblemError, Workers, problem_of
 from shapewright.units import parse_quantity
 
 
@@ -146,3 +146,27 @@ def test_a_job_that_nobody_waits_for_any_more_is_never_begun(
     loop.run_until_complete(leave_early())
     assert not begun.exists()
     assert not answers.known("stale")
+
+
+def test_a_running_job_that_nobody_waits_for_is_ended(
+    loop: asyncio.AbstractEventLoop, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shapewright.studio.workers.LOOK_S", 0.02)
+    with pytest.raises(ProblemError, match="nobody waits"):
+        loop.run_until_complete(
+            workers.run(time.sleep, 0.9, long=False, wanted=iter([True, False, False]).__next__)
+        )
+    assert ask(loop, workers, mul, 3, 3) == 9
+
+
+def test_who_comes_while_an_answer_is_given_up_gets_it_anew(loop: asyncio.AbstractEventLoop) -> None:
+    answers, asked = Answers(), []
+
+    async def given_up_once(_: object) -> int:
+        asked.append(1)
+        if len(asked) == 1:
+            raise ProblemError(ABANDONED)
+        return 7
+
+    assert loop.run_until_complete(answers.get("question", given_up_once)) == 7
+    assert len(asked) == 2
