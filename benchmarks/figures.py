@@ -4,17 +4,21 @@ python -m benchmarks figures
 
 A quoted figure stands between two comments that no reader sees: ``<!-- training held-out/fsdp median -->2.6 %<!-- / -->``
 names the section of the tables, the slice and the column. A slice with ``*`` stands for all that match, and is quoted
-as a range.
+as a range. Figures of other tools are in the section ``peers``, whose slices are a set of rows and a tool:
+``<!-- peers fsdp/llm-analysis median -->``; ``python -m benchmarks peers`` measures them.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
+PEERS = Path(__file__).with_name("peers.json")
+"""What ``python -m benchmarks peers`` wrote."""
 COLUMNS = ("rows", "predicted", "median", "p90", "bias", "coverage", "baseline")
 _QUOTED = re.compile(r"<!-- (\w+) (\S+) (\w+) -->(.*?)<!-- / -->")
 
@@ -24,7 +28,7 @@ Tables = dict[str, dict[str, dict[str, str]]]
 
 def run() -> Iterator[str]:
     """Write every page that quotes, and say how much changed."""
-    tables = read_tables((DOCS / "accuracy.md").read_text(encoding="utf-8"))
+    tables = read_tables()
     figures = changed = 0
     for page in pages():
         text = page.read_text(encoding="utf-8")
@@ -42,9 +46,10 @@ def pages() -> tuple[Path, ...]:
     return tuple(page for page in found if _QUOTED.search(page.read_text(encoding="utf-8")))
 
 
-def read_tables(text: str) -> Tables:
-    """The tables of docs/accuracy.md by the first word of their headings, in lower case."""
-    tables: Tables = {}
+def read_tables() -> Tables:
+    """The tables of docs/accuracy.md by the first word of their headings, in lower case, and those of other tools."""
+    text = (DOCS / "accuracy.md").read_text(encoding="utf-8")
+    tables: Tables = {"peers": json.loads(PEERS.read_text(encoding="utf-8"))}
     for part in text.split("\n## ")[1:]:
         rows = (re.findall(r"[^|]+", line) for line in part.splitlines() if line.startswith("| "))
         tables[re.findall(r"\w+", part)[0].lower()] = {

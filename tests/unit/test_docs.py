@@ -101,7 +101,7 @@ def _check_words(words: list[str], where: str) -> None:
 
 def test_quoted_accuracy_is_that_of_the_tables() -> None:
     figures = _module(DOCS.parent / "benchmarks" / "figures.py")
-    tables = figures.read_tables((DOCS / "accuracy.md").read_text(encoding="utf-8"))
+    tables = figures.read_tables()
     assert len(figures.pages()) >= 3
     for page in figures.pages():
         text = page.read_text(encoding="utf-8")
