@@ -6,6 +6,7 @@
     ├── UsageError (ValueError)     2       a value, a name or a file that the user can mend
     │   ├── UnitError                       text that is not a quantity of the wanted unit
     │   ├── UnknownNameError                a name that no catalogue holds (says the nearest ones)
+    │   ├── MissingPackageError             a package that is not installed (says how to install it)
     │   └── DocumentError                   a file that does not follow its schema (says the path in it)
     ├── InfeasibleError             3       nothing satisfies the request (says counts by reason)
     ├── NotCoveredError             4       a model family, format or device that nothing here describes
@@ -58,6 +59,18 @@ class UnknownNameError(UsageError):
             f"{parameter} (={name!r}) is not known",
             f"known: {listing}",
             f"did you mean {' or '.join(near)}?" if near else fix,
+        )
+
+
+class MissingPackageError(UsageError):
+    """A package beside the core that ``what``, the subject of a sentence, needs and that is not installed."""
+
+    def __init__(self, what: str, package: str, *, extra: str = "", otherwise: str = "") -> None:
+        name = f"'shapewright[{extra}]'" if extra else package
+        super().__init__(
+            f"{what} needs the package {package}",
+            "it is not installed",
+            f"pip install {name}" + (f", or {otherwise}" if otherwise else ""),
         )
 
 

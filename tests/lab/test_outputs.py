@@ -12,7 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from shapewright.architecture.shape import Block, DeltaNet, DenseFFN, Norm, SelfAttention, Shape  # noqa: E402
-from shapewright.errors import DocumentError, NotCoveredError, UnknownNameError, UsageError  # noqa: E402
+from shapewright.errors import (  # noqa: E402
+    DocumentError,
+    MissingPackageError,
+    NotCoveredError,
+    UnknownNameError,
+    UsageError,
+)
 from shapewright.lab.board import Board  # noqa: E402
 from shapewright.lab.corpus import read_corpus  # noqa: E402
 from shapewright.lab.export import config_of, write_checkpoint  # noqa: E402
@@ -151,7 +157,7 @@ def test_trackio_keeps_a_run_on_this_machine(monkeypatch, tmp_path, capsys):
 
 def test_a_logger_that_is_not_there_is_said(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UsageError, match="wandb is not installed"), logger("wandb", tmp_path, "x"):
+    with pytest.raises(MissingPackageError, match="wandb"), logger("wandb", tmp_path, "x"):
         pass
     with pytest.raises(UnknownNameError, match="trackio"), logger("tracko", tmp_path, "x"):
         pass

@@ -42,7 +42,7 @@ def deliver(
 
     Raises:
         UsageError: a file exists and ``force`` is false.
-        NotCoveredError: pictures are wanted and the package that draws is not installed.
+        MissingPackageError: pictures are wanted and the package that draws is not installed.
     """
     shown = view() if report or charts or not json else None
     refuse_existing(report, overwrite=force)

@@ -12,6 +12,7 @@ import typer
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json, talk
 from shapewright.errors import UnknownNameError, UsageError
+from shapewright.lab.needs import require_torch
 
 if TYPE_CHECKING:
     from shapewright.lab.corpus import Corpus
@@ -63,13 +64,13 @@ def run(
             f"--minutes (={minutes:g}) is not positive", "a ladder takes time", "try: --minutes 30"
         )
     count = _workers(workers)
+    require_torch("shapewright ladder")
     arms = _arms(arm, seeds, engine)
     if (folder / "ladder.json").exists():
         raise UsageError(
             f"{folder} holds a ladder already", "nothing on disk is overwritten without being asked",
             f"go on with it: shapewright ladder resume {folder}",
         )  # fmt: skip
-    _require_torch()
     import torch
 
     from shapewright.cli.ladder_watch import climb_and_show
@@ -140,7 +141,7 @@ def resume(
         raise UsageError(f"--minutes (={minutes:g}) is not positive", "runs take time", "leave it out")
     count = _workers(workers)
     _engine(engine)
-    _require_torch()
+    require_torch("shapewright ladder")
     from shapewright.cli.ladder_watch import climb_and_show
     from shapewright.lab.corpus import read_corpus
     from shapewright.lab.ladder import Clock, load_plan
@@ -219,7 +220,6 @@ def _arms(arm: list[str] | None, seeds: int, engine: str) -> tuple[str, ...]:
             f"--arm was given {len(set(arm))} name", "a comparison has a base and at least one other",
             f"for example: --arm transformer --arm {'lstm' if 'lstm' not in arm else 'delta'}",
         )  # fmt: skip
-    _require_torch()
     from shapewright.lab.arms import arm_shape
     from shapewright.lab.rungs import RUNGS
 
@@ -237,12 +237,3 @@ def _workers(workers: int | None) -> int:
     if workers is not None and workers < 1:
         raise UsageError(f"--workers (={workers}) must be at least 1", "something has to run", "leave it out")
     return workers or len(os.sched_getaffinity(0))
-
-
-def _require_torch() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError(
-            "torch is not installed", "training runs on it", "install it: pip install 'shapewright[lab]'"
-        )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli.common import talk
-from shapewright.errors import UsageError
+from shapewright.errors import MissingPackageError, UsageError
 
 
 def command(
@@ -46,11 +46,7 @@ def command(
         from shapewright.cli import verbs
         from shapewright.studio.app import LOOPBACK, create_app
     except ImportError as error:
-        raise UsageError(
-            f"the studio needs the package {error.name}",
-            "it is not installed",
-            "install it: pip install 'shapewright[studio]'",
-        ) from error
+        raise MissingPackageError("the studio", str(error.name), extra="studio") from error
     if ladders.exists() and not ladders.is_dir():
         raise UsageError(
             f"--ladders (={ladders}) is a file", "ladders are kept in a folder", "name a folder; it is made when needed"

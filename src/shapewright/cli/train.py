@@ -16,6 +16,7 @@ import typer
 from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json, refuse_existing, talk
 from shapewright.errors import ShapewrightError, UnknownNameError, UsageError
+from shapewright.lab.needs import require_torch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +88,7 @@ def command(
 
         if log_to not in KNOWN:
             raise UnknownNameError("--log-to", log_to, KNOWN)
-    _require_torch()
+    require_torch("shapewright train")
     from shapewright.lab.team import started
 
     with _one_voice(started()):
@@ -258,15 +259,6 @@ def _choice(path: Path) -> dict[str, Any]:
             str(error),
             "make one: shapewright tune design.json --out tuned.json",
         ) from error
-
-
-def _require_torch() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError(
-            "torch is not installed", "training runs on it", "install it: pip install 'shapewright[lab]'"
-        )
 
 
 def _where(design: Design, threads: int | None) -> tuple[bool, int]:

@@ -45,12 +45,9 @@ def command(
 
     Example: shapewright tune design.json --out tuned.json
     """
-    import importlib.util
+    from shapewright.lab.needs import require_torch
 
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError(
-            "torch is not installed", "tuning runs on it", "install it: pip install 'shapewright[lab]'"
-        )
+    require_torch("shapewright tune")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads (={threads}) must be at least 1", "something has to run", "leave it out")
     refuse_existing(output, overwrite=force)

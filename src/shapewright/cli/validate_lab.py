@@ -23,12 +23,9 @@ def command(
 
     Example: shapewright validate lab this
     """
-    import importlib.util
+    from shapewright.lab.needs import require_torch
 
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError(
-            "torch is not installed", "steps run on it", "install it: pip install 'shapewright[lab]'"
-        )
+    require_torch("shapewright validate lab")
     from shapewright.cli.common import out, print_json
     from shapewright.hardware.catalog import parse_cluster
     from shapewright.lab.steps import median_error, score

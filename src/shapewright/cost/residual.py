@@ -26,7 +26,7 @@ from shapewright.cost.families import family_of, variants
 from shapewright.cost.family import Columns, Measurements
 from shapewright.cost.formats import KernelFormat
 from shapewright.cost.interval import conformal
-from shapewright.errors import NotCoveredError
+from shapewright.errors import MissingPackageError
 from shapewright.hardware.calibration import Fit
 
 TABLES = "shapewright.validation.silicon:measured_tables"
@@ -149,17 +149,15 @@ def installed_tables(accelerator: str) -> Tables:
     """The rows of the installed tables for one accelerator; none where the tables do not hold it.
 
     Raises:
-        NotCoveredError: the extra ``silicon`` is not installed (when a family is first read).
+        MissingPackageError: the extra ``silicon`` is not installed (when a family is first read).
     """
 
     def rows(family: str) -> Iterable[Measurements]:
         try:
             return resolve_name(TABLES)(accelerator, family=family)[0]
         except ImportError as error:
-            raise NotCoveredError(
-                "the level residual needs the measured tables",
-                str(error),
-                "pip install 'shapewright[silicon]'",
+            raise MissingPackageError(
+                "--level residual", error.name or "aiconfigurator-core", extra="silicon"
             ) from error
 
     return rows

@@ -24,7 +24,7 @@ from shapewright.cost.families.experts import DISTRIBUTIONS
 from shapewright.cost.formats import FORMATS
 from shapewright.cost.interval import conformal
 from shapewright.cost.router import routed
-from shapewright.errors import DocumentError, NotCoveredError
+from shapewright.errors import DocumentError, MissingPackageError, NotCoveredError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.calibration import Fit
 
@@ -85,16 +85,15 @@ def read_power(folder: Path, accelerator: Accelerator) -> list[PowerRows]:
     """The kernels with measured power of one accelerator.
 
     Raises:
-        NotCoveredError: pyarrow is missing, or the folder holds none of the files.
+        MissingPackageError: pyarrow is not installed.
+        NotCoveredError: the folder holds none of the files.
         DocumentError: a file cannot be read or lacks a column.
     """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise NotCoveredError(
-            "parquet files cannot be read", "pyarrow is not installed", "pip install 'shapewright[silicon]'"
-        ) from error
+        raise MissingPackageError("a Parquet file", "pyarrow", extra="silicon") from error
     found = []
     for name, (kind, column) in _FILES.items():
         path = folder / f"{name}.parquet"

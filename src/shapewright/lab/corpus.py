@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.errors import UsageError
+from shapewright.errors import MissingPackageError, UsageError
 from shapewright.lab.formats import JSON_LINES, SEPARATOR, load_tokenizer, text_of, tokens_of
 
 Bytes = NDArray[Any]
@@ -109,14 +109,12 @@ def digits() -> Corpus:
     Every fifth image by the hash of its number is held out.
 
     Raises:
-        UsageError: scikit-learn is not installed.
+        MissingPackageError: scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise UsageError(
-            "scikit-learn is not installed", "it holds the digits", "install it: pip install scikit-learn"
-        ) from error
+        raise MissingPackageError("the corpus of digits", "scikit-learn", extra="lab") from error
     pixels, classes = load_digits(return_X_y=True)
     rows = np.concatenate((pixels / 16.0, classes[:, None]), axis=1).astype(np.float32)
     held = np.array([_hash(str(i)) % 5 == 0 for i in range(len(rows))])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shapewright.architecture.huggingface import write_config
 from shapewright.architecture.shape import Shape
-from shapewright.errors import MeasurementError, NotCoveredError, UsageError
+from shapewright.errors import MeasurementError, MissingPackageError, NotCoveredError
 from shapewright.lab.attention_layers import AttentionLayer
 from shapewright.lab.channel_layers import FFNLayer
 from shapewright.lab.nets import Layer, Net
@@ -52,18 +52,14 @@ def write_checkpoint(shape: Shape, run: Path, folder: Path) -> None:
 
     Raises:
         NotCoveredError: as :func:`config_of`.
-        UsageError: safetensors is not installed.
+        MissingPackageError: safetensors is not installed.
         MeasurementError: the run has no whole checkpoint, or the folder cannot be written to.
     """
     config = config_of(shape)
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise UsageError(
-            "safetensors is not installed",
-            "checkpoints are written with it",
-            "install it: pip install safetensors",
-        ) from error
+        raise MissingPackageError("--checkpoint", "safetensors", extra="lab") from error
     net = Net(shape)
     net.load_state_dict(load_checkpoint(run / "checkpoint.pt")["net"])
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in renamed(net).items()}

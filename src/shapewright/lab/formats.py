@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.errors import DocumentError, UsageError
+from shapewright.errors import DocumentError, MissingPackageError, UsageError
 
 FIELDS = ("text", "content")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -27,7 +27,7 @@ def text_of(path: Path) -> bytes:
 
     Raises:
         DocumentError: a row is no JSON, or holds no text.
-        UsageError: Parquet files are read with pyarrow, which is not installed.
+        MissingPackageError: Parquet files are read with pyarrow, which is not installed.
         OSError: the file cannot be read.
     """
     if path.suffix in JSON_LINES:
@@ -59,11 +59,7 @@ def _parquet_rows(path: Path) -> Iterable[bytes]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise UsageError(
-            f"{path} is a Parquet file",
-            "it is read with pyarrow, which is not installed",
-            "pip install pyarrow",
-        ) from error
+        raise MissingPackageError(f"the Parquet file {path}", "pyarrow", extra="silicon") from error
     try:
         file = parquet.ParquetFile(path)
         words = [f.name for f in file.schema_arrow if str(f.type) in ("string", "large_string")]
@@ -90,16 +86,13 @@ def load_tokenizer(path: Path) -> Any:
     """A tokenizer from its ``tokenizer.json``.
 
     Raises:
-        UsageError: the package is not installed, or the file is no tokenizer.
+        MissingPackageError: the package is not installed.
+        UsageError: the file is no tokenizer.
     """
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise UsageError(
-            "tokenizers is not installed",
-            "--tokenizer is read with it",
-            "install it: pip install 'shapewright[lab]'",
-        ) from error
+        raise MissingPackageError("--tokenizer", "tokenizers", extra="lab") from error
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:

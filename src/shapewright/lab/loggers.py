@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from shapewright.errors import UnknownNameError, UsageError
+from shapewright.errors import MissingPackageError, UnknownNameError, UsageError
 
 KNOWN = ("tensorboard", "trackio", "wandb")
 FIELDS = ("loss", "learning_rate", "tokens", "tokens_per_s", "step_time_s", "predicted_step_time_s")
@@ -44,7 +44,8 @@ def logger(
 
     Raises:
         UnknownNameError: no such logger.
-        UsageError: its package is not installed, or it does not start.
+        MissingPackageError: its package is not installed.
+        UsageError: it does not start.
     """
     if name is None:
         yield lambda record: None
@@ -55,11 +56,7 @@ def logger(
         with redirect_stdout(sys.stderr):
             write, close = _tensorboard(folder) if name == "tensorboard" else _service(name, folder, project)
     except ImportError as error:
-        raise UsageError(
-            f"{name} is not installed",
-            "--log-to writes through its package",
-            "install it: pip install 'shapewright[log]'",
-        ) from error
+        raise MissingPackageError(f"--log-to {name}", name, extra="log") from error
     except Exception as error:
         # A service refuses in classes of its own: no account, no network, a full disk.
         offline = (

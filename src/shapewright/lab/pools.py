@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from shapewright.errors import NotCoveredError
+from shapewright.errors import MissingPackageError
 
 RETRIES = 3
 PATIENCE_S = 20.0
@@ -66,17 +66,14 @@ def on_ray(
     A cluster named by RAY_ADDRESS is joined; without one Ray runs on this machine.
 
     Raises:
-        NotCoveredError: Ray is not installed.
+        MissingPackageError: Ray is not installed.
         WorkerDiedError: a task's machine died more often than it is tried again.
     """
     try:
         import ray
         from ray.exceptions import RayTaskError, WorkerCrashedError
     except ImportError as error:
-        raise NotCoveredError(
-            "--engine ray needs Ray, which is not installed", "ladders beyond one machine run on it",
-            "run: pip install 'shapewright[cluster]'",
-        ) from error  # fmt: skip
+        raise MissingPackageError("--engine ray", "ray", extra="cluster") from error
     started, waiting = not ray.is_initialized(), []
     if started:
         here: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}

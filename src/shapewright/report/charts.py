@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from shapewright.errors import NotCoveredError
+from shapewright.errors import MissingPackageError
 from shapewright.report.curve import loss_curve
 from shapewright.report.roofs import roofline
 from shapewright.report.stacks import memory_stack, step_time_stack
@@ -36,7 +36,7 @@ def chart_svg(spec: Spec, *, width: int = 640, dark: bool = False) -> str:
     """A chart as SVG text.
 
     Raises:
-        NotCoveredError: the package that draws is not installed.
+        MissingPackageError: the package that draws is not installed.
     """
     return str(_converter().vegalite_to_svg(_standalone(spec, width, dark)))
 
@@ -45,7 +45,7 @@ def chart_png(spec: Spec, *, width: int = 640, dark: bool = False, scale: float 
     """A chart as a PNG picture with ``scale`` pixels for each pixel of the width.
 
     Raises:
-        NotCoveredError: the package that draws is not installed.
+        MissingPackageError: the package that draws is not installed.
     """
     return bytes(_converter().vegalite_to_png(_standalone(spec, width, dark), scale=scale))
 
@@ -60,9 +60,10 @@ def _converter() -> Any:
     try:
         import vl_convert
     except ImportError as error:
-        raise NotCoveredError(
-            "pictures of charts need the package vl-convert-python",
-            "it is not installed",
-            "pip install 'shapewright[report]', or take the HTML report, which needs no package",
+        raise MissingPackageError(
+            "a picture of a chart",
+            "vl-convert-python",
+            extra="report",
+            otherwise="take the HTML report, which needs no package",
         ) from error
     return vl_convert

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from shapewright.errors import NotCoveredError, UnknownNameError
+from shapewright.errors import MissingPackageError, UnknownNameError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,7 +24,7 @@ def session(engine: str) -> Iterator[None]:
 
     Raises:
         UnknownNameError: no such engine.
-        NotCoveredError: Ray is not installed.
+        MissingPackageError: Ray is not installed.
     """
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ENGINES)
@@ -48,7 +48,7 @@ def run_tasks(engine: str, function: Callable[[Task], Result], tasks: Sequence[T
 
     Raises:
         UnknownNameError: no such engine.
-        NotCoveredError: Ray is not installed.
+        MissingPackageError: Ray is not installed.
     """
     if engine == "local" or not tasks:
         return [function(task) for task in tasks]
@@ -62,9 +62,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise NotCoveredError(
-            "--engine ray needs Ray, which is not installed",
-            "searches beyond one machine run on it",
-            "run: pip install 'shapewright[cluster]'",
-        ) from error
+        raise MissingPackageError("--engine ray", "ray", extra="cluster") from error
     return ray

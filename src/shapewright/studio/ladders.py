@@ -9,7 +9,6 @@ studio leaves behind goes on with ``shapewright ladder resume``.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shapewright.errors import MeasurementError, NotCoveredError, ShapewrightError, UnknownNameError
+from shapewright.errors import MeasurementError, ShapewrightError, UnknownNameError
+from shapewright.lab.needs import require_torch
 from shapewright.lab.standing import standing
 
 # A session of its own is a scheduling group of its own on Linux, and between groups a process's niceness counts for
@@ -103,13 +103,10 @@ class Ladders:
         """Start a ladder; returns its name.
 
         Raises:
-            NotCoveredError: torch is not installed.
+            MissingPackageError: torch is not installed.
             MeasurementError: one runs already, or the folder cannot be written to.
         """
-        if importlib.util.find_spec("torch") is None:
-            raise NotCoveredError(
-                "ladders need torch", "it is not installed", "install it: pip install 'shapewright[lab]'"
-            )
+        require_torch("a ladder")
         busy = [name for name in self._processes if self._running(name)]
         if busy:
             raise MeasurementError(

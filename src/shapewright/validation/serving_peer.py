@@ -14,7 +14,7 @@ from hashlib import blake2b
 from importlib.util import find_spec
 from typing import Any
 
-from shapewright.errors import NotCoveredError
+from shapewright.errors import MissingPackageError
 from shapewright.validation.serving import ServedPoint
 
 NAMES = {
@@ -31,13 +31,10 @@ def with_peer(points: Sequence[ServedPoint], count: int) -> list[ServedPoint]:
     """The points, ``count`` of them (in hash order) with aiconfigurator's prediction where it gives one.
 
     Raises:
-        NotCoveredError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     if find_spec("aiconfigurator") is None:
-        raise NotCoveredError(
-            "aiconfigurator is not installed", "--peer asks it for its own predictions",
-            "pip install aiconfigurator==0.12.0, or leave out --peer",
-        )  # fmt: skip
+        raise MissingPackageError("--peer", "aiconfigurator==0.12.0", otherwise="leave out --peer")
     order = sorted(
         range(len(points)), key=lambda i: blake2b(points[i].row.id.encode(), digest_size=8).digest()
     )

@@ -20,7 +20,7 @@ from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
-from shapewright.errors import DocumentError, NotCoveredError
+from shapewright.errors import DocumentError, MissingPackageError
 from shapewright.plan.serving_step import Layout
 from shapewright.validation.serving_recipes import Pool, Setup, find_recipes, hold_steps
 
@@ -105,15 +105,15 @@ def installed_sample() -> Path:
     """The sample inside aiconfigurator-core.
 
     Raises:
-        NotCoveredError: the package is not installed.
+        MissingPackageError: the package is not installed.
     """
     if find_spec("aiconfigurator_core") is not None:
         path = Path(str(resources.files("aiconfigurator_core"))) / "systems" / "silicon_sample.csv"
         if path.exists():
             return path
-    raise NotCoveredError(
-        "no measured serving points are installed", "they ship with aiconfigurator-core 0.12.0 (silicon_sample.csv)",
-        "pip install 'shapewright[silicon]', or name a file: --data FILE",
+    raise MissingPackageError(
+        "the measured serving points (silicon_sample.csv)", "aiconfigurator-core 0.12.0", extra="silicon",
+        otherwise="name a file: --data FILE",
     )  # fmt: skip
 
 

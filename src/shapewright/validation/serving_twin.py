@@ -20,7 +20,7 @@ import numpy as np
 
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import cost_model
-from shapewright.errors import NotCoveredError
+from shapewright.errors import MissingPackageError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.deployment import Deployment, ServingGoal
 from shapewright.plan.engine import Engine
@@ -93,14 +93,12 @@ def simulate(
     are not read. The first ``warm_up`` share and the last half of as many are not counted.
 
     Raises:
-        NotCoveredError: SimPy is not installed.
+        MissingPackageError: SimPy is not installed.
     """
     try:
         import simpy
-    except ImportError:
-        raise NotCoveredError(
-            "the discrete-event twin needs SimPy", "it is an extra", "pip install 'shapewright[serving]'"
-        ) from None
+    except ImportError as error:
+        raise MissingPackageError("the discrete-event twin", "simpy", extra="serving") from error
     requests = list(arrivals)
     environment = simpy.Environment()
     workers = [_Worker(environment) for _ in range(decoders)]
@@ -195,7 +193,7 @@ def simulate_pick(
     Where every replica does both, one of them is played, with its share of the load; apart, all of them.
 
     Raises:
-        NotCoveredError: SimPy is not installed.
+        MissingPackageError: SimPy is not installed.
     """
     rows = Layout(**{n: np.array([float(getattr(pick.layout, n))]) for n in ("tp", "pp", "ep", "adp")})
     model = cost_model(cluster.accelerator)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from shapewright.cost.families import family_of
 from shapewright.cost.family import Family, Measurements
 from shapewright.cost.library import BACKENDS, library_name
-from shapewright.errors import NotCoveredError
+from shapewright.errors import MissingPackageError, NotCoveredError
 from shapewright.validation.tables import MODES, NOT_READ, TABLES, TableSpec
 
 PACKAGE, VERSION = "aiconfigurator-core", "0.12.0"
@@ -59,15 +59,12 @@ def tables_root() -> Path:
     """The folder of the measured tables.
 
     Raises:
-        NotCoveredError: the package or pyarrow is not installed.
+        MissingPackageError: the package or pyarrow is not installed.
     """
     spec = find_spec("aiconfigurator_core")
     if spec is None or not spec.submodule_search_locations or find_spec("pyarrow") is None:
-        raise NotCoveredError(
-            "the measured kernel tables are not installed",
-            f"they come with {PACKAGE} {VERSION} and pyarrow",
-            "install them: pip install 'shapewright[silicon]'",
-        )
+        missing = "pyarrow" if spec is not None else f"{PACKAGE} {VERSION}"
+        raise MissingPackageError("the measured kernel tables", missing, extra="silicon")
     return Path(next(iter(spec.submodule_search_locations))) / "systems" / "data"
 
 
@@ -181,7 +178,8 @@ def measured_tables(
     """The measured rows of one accelerator (by its name here) or of all, of one family or of all.
 
     Raises:
-        NotCoveredError: no tables are installed, or none is of this accelerator.
+        MissingPackageError: no tables are installed.
+        NotCoveredError: none is of this accelerator.
         UnknownNameError: there is no such family.
     """
     root = tables_root() if root is None else root

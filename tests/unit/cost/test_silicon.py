@@ -15,7 +15,13 @@ from shapewright.cost.formats import FORMATS
 from shapewright.cost.interval import conformal
 from shapewright.cost.library import library_name
 from shapewright.cost.residual import Residual
-from shapewright.errors import DocumentError, MeasurementError, NotCoveredError, UnknownNameError
+from shapewright.errors import (
+    DocumentError,
+    MeasurementError,
+    MissingPackageError,
+    NotCoveredError,
+    UnknownNameError,
+)
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.lab.calibrate import REPORT_PARTS, calibrate, fit_family
 from shapewright.validation import kernels, silicon
@@ -100,7 +106,7 @@ def test_a_missing_or_newer_package_is_said_in_one_line(monkeypatch: pytest.Monk
     monkeypatch.setattr(silicon.metadata, "version", lambda name: silicon.VERSION)
     assert silicon.version_remark() is None
     monkeypatch.setattr(silicon, "find_spec", lambda name: None)
-    with pytest.raises(NotCoveredError, match="not installed"):
+    with pytest.raises(MissingPackageError, match=r"not installed\npip install 'shapewright\[silicon\]'"):
         silicon.tables_root()
 
 
