@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from shapewright.errors import InfeasibleError, UsageError
 from shapewright.evidence import Figure
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
-from shapewright.plan.modes import with_modes
+from shapewright.plan.modes import Modes
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan, default_plan
 from shapewright.plan.rules import check_batch, check_plan
@@ -60,6 +60,12 @@ def make_design(
     """
     cluster = parse_cluster(hardware, settings)
     _check_expert_axes(options)
+    if options.modes.adapter_rank:
+        raise UsageError(
+            f"adapter_rank (={options.modes.adapter_rank}) freezes the weights of a model that is given",
+            "a design is trained from scratch",
+            "price it with: shapewright estimate MODEL --lora RANK",
+        )
     ranking = rank(cluster, budget, options)
     asked, serving = options, None
     if serve is not None:
@@ -134,7 +140,7 @@ def make_estimate(
         )
     options = _of_images(shape, options)
     cluster = parse_cluster(hardware, settings)
-    workload = with_modes(workload_for(cluster, options), options.modes, float(shape.hidden_size))
+    workload = workload_for(cluster, options, hidden_size=float(shape.hidden_size))
     batch = options.global_batch or usual_batch(shape, cluster, options, tokens)
     complete = (
         options.plan.get("tp")
@@ -176,7 +182,7 @@ def make_estimate(
 
 
 def _law_for(shape: Shape, options: Options, tokens: float | None) -> Law | None:
-    if tokens is None or (shape.patches is not None and not options.law):
+    if tokens is None or options.modes.adapter_rank or (shape.patches is not None and not options.law):
         return None
     flops = 6.0 * float(num_active_params(shape)) * tokens
     return (
@@ -203,7 +209,16 @@ def _of_images(shape: Shape, options: Options) -> Options:
 
 
 def _unknown_loss(shape: Shape, options: Options) -> tuple[Assumption, ...]:
-    """What is said where nothing predicts the loss of images."""
+    """What is said where nothing predicts the loss: of adapters, and of images."""
+    if options.modes.adapter_rank:
+        return (
+            Assumption(
+                name="loss law",
+                text="none: no law here says what adapters beside frozen weights learn, nor at which rate",
+                kind="assumed",
+                source="plan.modes",
+            ),
+        )
     if shape.patches is None or options.law:
         return ()
     return (
@@ -317,6 +332,13 @@ def _constraints(options: Options) -> tuple[str, ...]:
         rows.append(f"search = {options.family}")
     if options.level != "physics":
         rows.append(f"level = {options.level}")
+    usual = Modes()
+    for field in fields(Modes):
+        value = getattr(options.modes, field.name)
+        if value != getattr(usual, field.name):
+            rows.append(
+                f"{field.name} = {format_quantity(value, 's') if field.name.endswith('_s') else value}"
+            )
     return tuple(rows)
 
 

@@ -44,11 +44,10 @@ from shapewright.designs.figures import (
 from shapewright.designs.pacing import pace_of
 from shapewright.designs.repeated import data_assumption, repetition, repetition_warnings
 from shapewright.designs.siblings import conditional_sibling, outside_shapes
-from shapewright.errors import UsageError
 from shapewright.evidence import Figure, moved_by
 from shapewright.hardware.checks import check_mfu
 from shapewright.plan.memory import FRAGMENTATION
-from shapewright.plan.pairs import Workload
+from shapewright.plan.pairs import ADAMW, Workload
 from shapewright.plan.parallel import Plan
 from shapewright.scaling.law import FAR_COMPUTE, Law
 from shapewright.scaling.recipe import Recipe, default_recipe_law, recipe
@@ -134,16 +133,22 @@ def compose(
         embedding = float(num_embedding_params(shape))
         inner = max(active - embedding, 1.0)
         recipe_law, schedule = default_recipe_law(law)
-        chosen_recipe = recipe(
-            recipe_law,
-            schedule=schedule,
-            params=inner,
-            tokens=tokens,
-            width=float(shape.hidden_size),
-            depth=float(shape.num_layers),
-            batch=min(float(batch_tokens), tokens),
-            epochs=tokens / unique_tokens if unique_tokens else 1.0,
-        )
+        # The laws of batch and rate are of training from scratch, every weight.
+        if not workload.adapter_rank:
+            chosen_recipe = recipe(
+                recipe_law,
+                schedule=schedule,
+                params=inner,
+                tokens=tokens,
+                width=float(shape.hidden_size),
+                depth=float(shape.num_layers),
+                batch=min(float(batch_tokens), tokens),
+                epochs=tokens / unique_tokens if unique_tokens else 1.0,
+            )
+        if workload.optimizer != ADAMW:
+            warnings.append(
+                f"the recipe's learning rate, betas and weight decay are AdamW's: no law here tunes {workload.optimizer}"
+            )
         if unique_tokens is not None:
             repeated = repetition(
                 unique_tokens,
@@ -186,8 +191,9 @@ def compose(
             global_batch_sequences=global_batch,
             sequence_length=workload.seq_len,
             precision=workload.precision.name,
-            optimizer="AdamW",
+            optimizer=workload.optimizer,
             law=law.name if loss is not None and law else None,
+            adapter_rank=workload.adapter_rank,
         ),
         recipe=chosen_recipe,
         predicted=Prediction(
@@ -379,17 +385,3 @@ def overrides(settings: Sequence[str]) -> tuple[Assumption, ...]:
     return tuple(
         Assumption(name="set", text=text, kind="assumed", source="set by the user") for text in settings
     )
-
-
-def require_positive(name: str, value: int | None) -> None:
-    """Refuse a count that is zero or negative.
-
-    Raises:
-        UsageError: it is.
-    """
-    if value is not None and value < 1:
-        raise UsageError(
-            f"{name} (={value}) must be at least 1",
-            "it is a count",
-            f"for example: --{name.replace('_', '-')} 8",
-        )

@@ -63,8 +63,11 @@ class Run:
     precision: str
     """For example ``bf16``."""
     optimizer: str
+    """Whose state and traffic are counted; the recipe is AdamW's whatever it is."""
     law: str | None
     """The loss law; None where no loss is predicted."""
+    adapter_rank: int = 0
+    """Rank of low-rank adapters beside frozen weights; 0 where every weight trains."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,7 +282,7 @@ class Design:
     plan: Plan
     run: Run
     recipe: Recipe | None
-    """Batch, learning rate, schedule and optimizer settings; None where only a step is estimated."""
+    """Batch, learning rate, schedule and optimizer settings; None where only a step is estimated, or adapters train."""
     predicted: Prediction
     step_parts: tuple[Part, ...]
     """The step time, part by part [s]."""

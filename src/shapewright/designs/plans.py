@@ -10,7 +10,6 @@ from shapewright.designs.breakdown import price_plan, step_parts
 from shapewright.designs.build import usual_batch
 from shapewright.designs.figures import step_figure
 from shapewright.hardware.catalog import parse_cluster
-from shapewright.plan.modes import with_modes
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import plan_options
 from shapewright.search.arm import memory_limit
@@ -28,7 +27,7 @@ def search_for(
         InfeasibleError: no plan can split the shape, or none fits.
     """
     cluster = parse_cluster(hardware, settings)
-    workload = with_modes(workload_for(cluster, options), options.modes, float(shape.hidden_size))
+    workload = workload_for(cluster, options, hidden_size=float(shape.hidden_size))
     batch = options.global_batch or usual_batch(shape, cluster, options, None)
     limit = memory_limit(workload)
     found = search_plans(shape, workload, global_batch=batch, memory_limit=limit, fixed=dict(options.plan))

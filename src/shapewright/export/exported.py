@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, SelfAttention, Shape
 from shapewright.designs.document import Design
 from shapewright.errors import DocumentError, NotCoveredError, UsageError
+from shapewright.plan.pairs import ADAMW
 from shapewright.plan.parallel import MODES, WORDS, Plan
 from shapewright.scaling.recipe import Recipe
 
@@ -39,8 +40,21 @@ def recipe_of(design: Design, target: str) -> Recipe:
     """The recipe of the design.
 
     Raises:
+        NotCoveredError: the run is of another optimizer than the recipe is for, or trains adapters.
         UsageError: it has none, since it is an estimate of a single step.
     """
+    if design.run.adapter_rank:
+        raise not_covered(
+            target,
+            f"adapters of rank {design.run.adapter_rank} beside frozen weights",
+            "estimate without --lora",
+        )
+    if design.run.optimizer != ADAMW:
+        raise not_covered(
+            target,
+            f"a recipe for {design.run.optimizer}: ours is {ADAMW}'s",
+            "estimate with --optimizer adamw",
+        )
     if design.recipe is None:
         raise UsageError(
             f"the design has no recipe, which {target} needs for its learning rate and steps",

@@ -20,6 +20,7 @@ from shapewright.lab.corpus import VOCAB_SIZE, Corpus
 from shapewright.lab.schedule import Schedule, decay_start
 from shapewright.lab.state import Precision, Setup, TrainState
 from shapewright.lab.team import ALONE, Layout, Team, layout_of
+from shapewright.plan.pairs import ADAMW
 from shapewright.plan.parallel import Plan
 
 TRIED_STEPS = 4
@@ -64,8 +65,15 @@ def training_of(
         layout: how processes split each step; None for one process.
 
     Raises:
+        NotCoveredError: the design is of another optimizer or of adapters, or of a format that cannot be trained here.
         UsageError: the design has no recipe, or its vocabulary is not bytes.
     """
+    if design.run.optimizer != ADAMW or design.run.adapter_rank:
+        raise NotCoveredError(
+            f"the design trains {'adapters' if design.run.adapter_rank else f'by {design.run.optimizer}'}",
+            f"what is trained here is every weight, by {ADAMW}",
+            "estimate it again without --optimizer and --lora",
+        )
     if design.recipe is None or design.run.tokens is None:
         raise UsageError(
             "the design has no recipe",

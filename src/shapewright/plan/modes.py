@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from shapewright.errors import UsageError
 from shapewright.plan.goodput import DEVICE_MTBF_S
-from shapewright.plan.pairs import Workload
+from shapewright.plan.pairs import ADAMW, Workload
+from shapewright.plan.precision import Precision
 
 MASTER_FREE = 8.0
 """Bytes per parameter of two fp32 moments: what precisions count beside the master weights."""
@@ -17,6 +18,8 @@ class Optimizer:
     """What one optimizer keeps and moves per parameter, beside weights and master weights."""
 
     name: str
+    label: str
+    """As the answer writes it."""
     moments_bytes: float
     """[B]"""
     note: str
@@ -25,13 +28,25 @@ class Optimizer:
 OPTIMIZERS = {
     o.name: o
     for o in (
-        Optimizer(name="adamw", moments_bytes=8.0, note="two moments in fp32"),
-        Optimizer(name="adamw-bf16", moments_bytes=4.0, note="two moments in bf16"),
-        Optimizer(name="adamw-8bit", moments_bytes=2.0, note="two moments in 8 bits (arXiv 2110.02861)"),
-        Optimizer(name="lion", moments_bytes=4.0, note="one moment in fp32 (arXiv 2302.06675)"),
-        Optimizer(name="sgd-momentum", moments_bytes=4.0, note="one moment in fp32"),
+        Optimizer(name="adamw", label=ADAMW, moments_bytes=8.0, note="two moments in fp32"),
         Optimizer(
-            name="adafactor", moments_bytes=0.0, note="row and column sums, neglected (arXiv 1804.04235)"
+            name="adamw-bf16", label="AdamW with bf16 moments", moments_bytes=4.0, note="two moments in bf16"
+        ),
+        Optimizer(
+            name="adamw-8bit",
+            label="AdamW with 8-bit moments",
+            moments_bytes=2.0,
+            note="two moments in 8 bits (arXiv 2110.02861)",
+        ),
+        Optimizer(name="lion", label="Lion", moments_bytes=4.0, note="one moment in fp32 (arXiv 2302.06675)"),
+        Optimizer(
+            name="sgd-momentum", label="SGD with momentum", moments_bytes=4.0, note="one moment in fp32"
+        ),
+        Optimizer(
+            name="adafactor",
+            label="Adafactor",
+            moments_bytes=0.0,
+            note="row and column sums, neglected (arXiv 1804.04235)",
         ),
     )
 }
@@ -54,8 +69,14 @@ class Modes:
     """Mean time between failures of a device that stop the run [s]."""
 
 
+def with_optimizer(precision: Precision, optimizer: str) -> Precision:
+    """A precision as published, which counts AdamW's fp32 moments, with the moments of another optimizer."""
+    master = max(precision.optimizer_bytes - MASTER_FREE, 0.0)
+    return replace(precision, optimizer_bytes=master + OPTIMIZERS[optimizer].moments_bytes)
+
+
 def with_modes(workload: Workload, modes: Modes, hidden_size: float | None = None) -> Workload:
-    """The workload as the modes change it; ``hidden_size`` is needed for adapters only.
+    """A workload of a published precision as the modes change it; ``hidden_size`` is needed for adapters only.
 
     Raises:
         UsageError: an optimizer that is not known, an imbalance below 1, or a negative rank.
@@ -76,11 +97,9 @@ def with_modes(workload: Workload, modes: Modes, hidden_size: float | None = Non
         raise UsageError(
             f"lora rank (={modes.adapter_rank}) must be at least 0", "it is a rank", "try: --lora 16"
         )
-    precision = workload.precision
-    master = max(precision.optimizer_bytes - MASTER_FREE, 0.0)
-    moments = OPTIMIZERS[modes.optimizer].moments_bytes
+    precision = with_optimizer(workload.precision, modes.optimizer)
     # Gradient read; master and moments read and written; weights written.
-    traffic = precision.gradient_bytes + 2 * (master + moments) + precision.weight_bytes
+    traffic = precision.gradient_bytes + 2 * precision.optimizer_bytes + precision.weight_bytes
     framework = workload.framework
     if modes.cuda_graphs:
         framework = replace(framework, host_s=0.0, host_collective_s=0.0, host_experts_s=0.0)
@@ -89,10 +108,12 @@ def with_modes(workload: Workload, modes: Modes, hidden_size: float | None = Non
         trainable = min(2.0 * modes.adapter_rank / hidden_size, 1.0)
     return replace(
         workload,
-        precision=replace(precision, optimizer_bytes=master + moments),
+        precision=precision,
+        optimizer=OPTIMIZERS[modes.optimizer].label,
         optimizer_traffic=traffic,
         framework=framework,
         imbalance=modes.imbalance,
         device_mtbf_s=modes.device_mtbf_s,
         trainable=trainable,
+        adapter_rank=modes.adapter_rank,
     )

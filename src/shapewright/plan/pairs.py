@@ -23,6 +23,8 @@ from shapewright.plan.training import StepTable, step_memory, training_steps
 from shapewright.plan.wires import Wires, plan_wires
 
 Array = NDArray[Any]
+ADAMW = "AdamW"
+"""The optimizer that recipes are laws of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,10 @@ class Workload:
     seq_len: int
     trainable: float = 1.0
     """Share of the parameters that train; below 1 the model's own weights are frozen and adapters train (LoRA)."""
+    adapter_rank: int = 0
+    """Rank of those adapters; 0 where every weight trains."""
+    optimizer: str = ADAMW
+    """As the answer writes it (:data:`shapewright.plan.modes.OPTIMIZERS`)."""
     imbalance: float = 1.0
     """Tokens of the fullest expert-parallel rank over the mean [1]."""
     optimizer_traffic: float = 30.0

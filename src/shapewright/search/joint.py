@@ -18,7 +18,7 @@ from shapewright.cost.price import Level, cost_model
 from shapewright.errors import InfeasibleError, NotCoveredError, UsageError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.framework import default_framework, find_framework
-from shapewright.plan.modes import Modes, with_modes
+from shapewright.plan.modes import Modes, with_modes, with_optimizer
 from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import PRECISIONS, Precision, default_precision, find_precision
 from shapewright.scaling.law import default_law, load_law
@@ -104,7 +104,7 @@ def search_precisions(cluster: Cluster, options: Options) -> tuple[Precision, ..
     usual = default_precision(accelerator) if options.precision in (None, AUTO) else None
     if usual is None:
         assert options.precision is not None
-        return (find_precision(options.precision),)
+        return (with_optimizer(find_precision(options.precision), options.modes.optimizer),)
     names = [usual.name]
     if accelerator.device_class == "cpu" and usual.name != "fp32":
         names.append("fp32")
@@ -117,11 +117,11 @@ def search_precisions(cluster: Cluster, options: Options) -> tuple[Precision, ..
             and name in accelerator.peak_flops
             and accelerator.peak(p.matmul_format) > accelerator.peak(usual.matmul_format)
         ]
-    return tuple(PRECISIONS[name] for name in names)
+    return tuple(with_optimizer(PRECISIONS[name], options.modes.optimizer) for name in names)
 
 
-def workload_for(cluster: Cluster, options: Options) -> Workload:
-    """The cost model, precision and sequence length of a request."""
+def workload_for(cluster: Cluster, options: Options, *, hidden_size: float | None = None) -> Workload:
+    """The cost model, precision, sequence length and modes of a request; adapters need the ``hidden_size`` of the model."""
     accelerator = cluster.accelerator
     named = options.precision not in (None, AUTO)
     precision = find_precision(str(options.precision)) if named else default_precision(accelerator)
@@ -139,7 +139,7 @@ def workload_for(cluster: Cluster, options: Options) -> Workload:
         framework=find_framework(options.framework) if options.framework else default_framework(accelerator),
         seq_len=options.seq_len or USUAL_SEQ_LEN,
     )
-    return with_modes(workload, options.modes)
+    return with_modes(workload, options.modes, hidden_size)
 
 
 def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | None = None) -> Ranking:
