@@ -28,10 +28,14 @@ def out() -> Console:
 
 
 def talk(*, quiet: bool = False) -> Console:
-    """The console for progress and remarks: stderr; ``quiet`` where another process speaks for this one."""
+    """The console for progress and remarks: stderr; ``quiet`` where another process speaks for this one.
+
+    It reads no markup: what it says holds names of files, and those may hold brackets.
+    """
     from rich.console import Console
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 80, highlight=False, quiet=quiet)
+    width = None if sys.stderr.isatty() else 80
+    return Console(stderr=True, width=width, highlight=False, markup=False, quiet=quiet)
 
 
 def print_error(error: ShapewrightError) -> None:

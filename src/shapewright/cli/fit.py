@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shapewright.cli import options as o
 from shapewright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,23 +48,18 @@ def law(
     shipped: Annotated[str, typer.Option(help="Fit a shipped law again, by name.")] = "",
     data: Annotated[Path | None, typer.Option(help="Folder of the shipped law's data files.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the law as TOML.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite --out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    force: o.Force = False,
+    json: o.Json = False,
 ) -> None:
     """Fit a scaling law and say how far to trust it.
 
     Example: shapewright fit law runs.csv --form chinchilla --out mylaw.toml
     """
     from shapewright.cli.common import out as console
-    from shapewright.cli.common import print_json, talk, write_text
+    from shapewright.cli.common import print_json, refuse_existing, talk, write_text
     from shapewright.scaling.lawfile import write_law
 
-    if out is not None and out.exists() and not force:
-        raise UsageError(
-            f"{out} exists already",
-            "nothing on disk is overwritten without being asked",
-            "add --force or choose another --out",
-        )
+    refuse_existing(out, overwrite=force)
     if shipped:
         if file is not None or data is None:
             raise UsageError(
@@ -90,7 +86,7 @@ def law(
     if out is not None:
         write_text(out, write_law(found), overwrite=force)
         talk().print(f"wrote {out}")
-    if as_json:
+    if json:
         print_json(_document(found, study))
     else:
         _show(console(), found, study)
@@ -111,8 +107,8 @@ def calibrations(
         Path | None,
         typer.Option(help="Folder of kernels with measured power; without it power stays as shipped."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files in --out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    force: o.Force = False,
+    json: o.Json = False,
 ) -> None:
     """Fit the kernels of every measured accelerator again, from the installed tables.
 
@@ -121,7 +117,7 @@ def calibrations(
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from shapewright.cli.common import out as console
-    from shapewright.cli.common import print_json, talk, write_text
+    from shapewright.cli.common import print_json, refuse_existing, talk, write_text
     from shapewright.hardware.calibration_file import save_calibration
     from shapewright.hardware.catalog import DATA, load_accelerator
     from shapewright.lab.calibrate import calibrate_accelerator
@@ -130,12 +126,7 @@ def calibrations(
     tables_root()
     names = [load_accelerator(name).name for name in gpu] if gpu else list(FOLDERS.values())
     folder = DATA / "calibrations" if shipped else out
-    taken = [folder / f"{name}.toml" for name in names if (folder / f"{name}.toml").exists()]
-    if taken and not (force or shipped):
-        raise UsageError(
-            f"{taken[0]} exists already", "nothing on disk is overwritten without being asked",
-            "add --force or choose another --out",
-        )  # fmt: skip
+    refuse_existing(*(folder / f"{name}.toml" for name in names), overwrite=force or shipped)
     talker = talk()
     remark = version_remark()
     if remark:
@@ -164,7 +155,7 @@ def calibrations(
     for note in notes:
         talker.print(f"skipped: {note}", markup=False)
     talker.print(f"wrote {len(names)} files to {folder}")
-    if as_json:
+    if json:
         print_json({"fits": results, "skipped": notes})
         return
     for row in results:
@@ -284,7 +275,8 @@ def frameworks(
         "frameworks"
     ),
     only: Annotated[str, typer.Option(help="Fit this generation only.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+    force: o.Force = False,
+    json: o.Json = False,
 ) -> None:
     """Fit the handful of constants per framework generation to published training runs.
 
@@ -293,7 +285,7 @@ def frameworks(
     from rich.progress import Progress
 
     from shapewright.cli.common import out as console
-    from shapewright.cli.common import refuse_existing, talk, write_text
+    from shapewright.cli.common import print_json, refuse_existing, talk, write_text
     from shapewright.cli.validate import data_file
     from shapewright.errors import UnknownNameError
     from shapewright.lab.frameworks import fit_generation
@@ -305,6 +297,8 @@ def frameworks(
     rows, _ = read_rows(data_file(data, "published_training.csv"))
     names = [only] if only else list(GENERATIONS)
     refuse_existing(*(out / f"{name}.toml" for name in names), overwrite=force)
+    fitted: list[dict[str, Any]] = []
+    skipped: list[str] = []
     with Progress(console=talk(), transient=True) as progress:
         task = progress.add_task("fitting", total=None)
         for name in names:
@@ -313,12 +307,21 @@ def frameworks(
                 found = fit_generation(name, rows, lambda: progress.advance(task))
             except ValueError as reason:
                 talk().print(f"skipped: {reason}")
+                skipped.append(str(reason))
                 continue
             write_text(out / f"{name}.toml", to_toml(found), overwrite=force)
-            console().print(
-                f"{name}: {found.num_rows} rows, held out {found.num_held_out}: median error {found.median_error:.1%}, "
-                f"90th percentile {found.p90_error:.1%}"
-            )
+            fitted.append(
+                {"framework": name, "rows": found.num_rows, "held_out": found.num_held_out,
+                 "median_ape": found.median_error, "p90_ape": found.p90_error, "path": str(out / f"{name}.toml")}
+            )  # fmt: skip
+    if json:
+        print_json({"frameworks": fitted, "skipped": skipped})
+        return
+    for row in fitted:
+        console().print(
+            f"{row['framework']}: {row['rows']} rows, held out {row['held_out']}: median error {row['median_ape']:.1%}, "
+            f"90th percentile {row['p90_ape']:.1%}"
+        )
 
 
 @app.command("engines")
@@ -331,8 +334,8 @@ def engines(
     shipped: Annotated[
         bool, typer.Option("--shipped", help="Write over the engines that ship with the package.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files in --out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    force: o.Force = False,
+    json: o.Json = False,
 ) -> None:
     """Fit the constants of vLLM, SGLang and TensorRT-LLM again, on the rows that are not held out.
 
@@ -363,7 +366,7 @@ def engines(
          "ttft_median_error": engine.ttft_median_error, "path": str(paths[name])}
         for name, engine in found.items()
     ]  # fmt: skip
-    if as_json:
+    if json:
         print_json({"engines": summary})
         return
     for row in summary:
@@ -382,13 +385,14 @@ def kernels(
     shipped: Annotated[
         bool, typer.Option("--shipped", help="Write over the book that ships with the package.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite --out.")] = False,
+    force: o.Force = False,
+    json: o.Json = False,
 ) -> None:
     """Write the kernel book again: the share of its roof that each measured kernel reaches, by name.
 
     Example: shapewright fit kernels --gpu h100_sxm --out book.csv
     """
-    from shapewright.cli.common import refuse_existing, talk, write_text
+    from shapewright.cli.common import print_json, refuse_existing, talk, write_text
     from shapewright.hardware.catalog import load_accelerator
     from shapewright.lab.kernel_book import build_book, write_book
     from shapewright.outlook.kernel_book import BOOK
@@ -399,3 +403,5 @@ def kernels(
     found = build_book(names, tick=lambda text: talk().print(text, markup=False))
     write_text(path, write_book(found), overwrite=force or shipped)
     talk().print(f"wrote {len(found)} kernels to {path}")
+    if json:
+        print_json({"path": str(path), "kernels": len(found)})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json, talk, write_text
 from shapewright.errors import UsageError
 
@@ -26,7 +27,7 @@ def command(
             help="Local law; begun from the first run's law where it is not there. Follows the runs' losses.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Let finished runs move this machine's calibration and a local law.
 
@@ -64,7 +65,7 @@ def command(
 
         for each, ran in zip(told, found, strict=True):
             each["step_time_s"]["predicted_after"] = predicted_step(ran, str(on))
-    if as_json:
+    if json:
         print_json({"runs": told, "written": written})
     else:
         _show(told, on, law)

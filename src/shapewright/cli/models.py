@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shapewright.cli import options as o
 from shapewright.cli.common import out, print_json
 from shapewright.units import format_count, format_quantity
 
@@ -28,7 +29,7 @@ def command(
         typer.Argument(help="a known model, a config.json, or a folder that holds one; none: list all"),
     ] = None,
     context: Annotated[int, typer.Option(help="sequence length for FLOP and cache [tokens]", min=1)] = 4096,
-    json: Annotated[bool, typer.Option("--json", help="print JSON on stdout")] = False,
+    json: o.Json = False,
 ) -> None:
     """Show the known models, or the shape, parameters, FLOP and cache of one.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import json as library
+from typing import Annotated
+
+import typer
 
 from shapewright.cli.common import print_json_text
 
@@ -11,10 +14,15 @@ def schema_text() -> str:
     """The schema as JSON text."""
     from shapewright.designs.document import json_schema
 
-    return json.dumps(json_schema(), indent=2) + "\n"
+    return library.dumps(json_schema(), indent=2) + "\n"
 
 
-def command() -> None:
+def command(
+    *,
+    json: Annotated[
+        bool, typer.Option("--json", help="As every verb; a schema is JSON without it, too.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of design.json.
 
     Example: shapewright schema > design.schema.json

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shapewright.cli import options as o
 from shapewright.cli import validate_lab
 from shapewright.errors import UsageError
 
@@ -76,7 +77,7 @@ def training(
         bool, typer.Option("--kernels-alone", help="Leave out the framework constants.")
     ] = False,
     worst: Annotated[int, typer.Option(min=0, help="Rows with the largest errors to list.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Predict published training steps from their stated configurations only.
 
@@ -101,7 +102,7 @@ def training(
          "reason": reason(p)}
         for p in missed
     ]  # fmt: skip
-    if as_json:
+    if json:
         print_json(result)
         return
     print_slices(result["slices"], len(result["skipped"]))
@@ -142,7 +143,7 @@ def kernels(
             help="CSV: accelerator, family, format, latency_s and the family's dimensions (m, n, k)."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Predict measured kernels that were never fitted, beside a plain roofline.
 
@@ -182,7 +183,7 @@ def kernels(
     scored, failed = rows.score_all(chosen, held_out=parts, with_residual=level == "residual", view=view)
     unread = len(skips) if data is not None else 0
     result = rows.document(rows.slices(scored, unread), [*skips, *failed])
-    if as_json:
+    if json:
         print_json(result)
     else:
         print_slices(result["slices"], 0)
@@ -197,7 +198,7 @@ def kernels(
 @app.command("designs")
 def designs(
     data: Annotated[Path | None, typer.Option(help="CSV with the columns of gemstones_train.csv.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Choose among measured shapes by predictions only, and score what the choice cost.
 
@@ -209,7 +210,7 @@ def designs(
 
     path = data_file(data, "scaling/gemstones_train.csv")
     report = validate_designs(path, folder=None if data else path.parent)
-    if as_json:
+    if json:
         print_json(document(report))
         return
     for line in lines(report):
@@ -236,7 +237,7 @@ def serving(
             help="Take nothing from the recipes that were published for a run; defaults where a row is silent.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Predict measured serving points from what they state, and their published recipes where they are silent.
 
@@ -254,7 +255,7 @@ def serving(
 
         points = with_peer(points, peer)
     result = document(slices(points, count - len(points)), skipped)
-    if as_json:
+    if json:
         print_json(result)
         return
     shown = [row for row in result["slices"] if detail or row["name"].count("/") <= 2]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shapewright.cli import options as o
 from shapewright.errors import UsageError
 
 
@@ -14,7 +15,7 @@ def command(
         str, typer.Argument(help="The machine's file, written here by shapewright measure.")
     ] = "this",
     rounds: Annotated[int, typer.Option(min=1, help="Visits of every shape; the shortest step counts.")] = 12,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Predict the training steps of twelve held-out shapes, then run them.
 
@@ -38,7 +39,7 @@ def command(
         )
     rows = score(hardware, rounds=rounds)
     median, worst = median_error(rows)
-    if as_json:
+    if json:
         print_json({"slices": [_slice(rows)], "rows": rows, "skipped": []})
         return
     from rich.table import Table

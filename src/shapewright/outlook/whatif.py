@@ -30,7 +30,7 @@ from shapewright.outlook.outcome import (
 from shapewright.outlook.scenarios import Scenario, pick
 from shapewright.outlook.wanted import Wanted, wanted
 from shapewright.scaling.law import far_remarks
-from shapewright.search.budget import Budget
+from shapewright.search.budget import UNITS, Budget
 from shapewright.search.joint import Options
 from shapewright.units import format_quantity
 
@@ -258,8 +258,7 @@ def _sensible(chip: Chip) -> tuple[str, ...]:
 
 
 def _budget_text(budget: Budget) -> str:
-    unit = {"time": "s", "dollars": "USD", "energy": "J", "flops": "FLOP", "tokens": "1"}[budget.kind]
-    return f"{format_quantity(budget.value, unit)} of {budget.kind}"
+    return f"{format_quantity(budget.value, UNITS[budget.kind])} of {budget.kind}"
 
 
 GRAIN = 1e-3
