@@ -20,6 +20,8 @@ FORMATS: dict[str, Callable[[Design], Exported]] = {
     "torchtitan": torchtitan,
     "trace": trace,
 }
+OF_A_STEP = ("huggingface", "trace")
+"""Those that need no recipe, so that the estimate of a single step has them, too."""
 
 
 def check_format(name: str) -> None:

@@ -26,7 +26,7 @@ from starlette.routing import Route
 import shapewright
 from shapewright.designs.document import Design
 from shapewright.errors import ShapewrightError
-from shapewright.export.formats import FORMATS
+from shapewright.export.formats import FORMATS, OF_A_STEP
 from shapewright.plan.precision import PRECISIONS
 from shapewright.report.ladder import ladder_chart
 from shapewright.report.markdown import markdown_report
@@ -184,7 +184,7 @@ async def _answer(state: State, found: Coroutine[Any, Any, Design]) -> str:
         base_query=replace(still, keep=state.keep).query(),
         keep_query=replace(state, keep=keep).query(),
         free_query=free.query(),
-        exports=tuple(name for name in FORMATS if design.recipe is not None or name != "torchtitan"),
+        exports=tuple(name for name in FORMATS if design.recipe is not None or name in OF_A_STEP),
     )
 
 
