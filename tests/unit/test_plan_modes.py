@@ -10,9 +10,11 @@ import pytest
 from shapewright.architecture.catalog import resolve_model
 from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, Norm, SelfAttention, Shape
 from shapewright.designs.breakdown import PricedPlan, memory_parts, price_plan, step_parts
+from shapewright.designs.build import make_design, make_estimate
 from shapewright.designs.plans import search_for
 from shapewright.designs.relief import reliefs
-from shapewright.errors import InfeasibleError, UsageError
+from shapewright.errors import InfeasibleError, NotCoveredError, UsageError
+from shapewright.export.formats import export
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.goodput import goodput
 from shapewright.plan.memory import read_by
@@ -21,6 +23,7 @@ from shapewright.plan.network import collective_seconds
 from shapewright.plan.offload import HOST_LINK, HOST_MEMORY
 from shapewright.plan.parallel import CONTEXT, OFFLOAD, RECOMPUTE, SCHEDULES, Plan, default_plan, plan_options
 from shapewright.plan.rules import check_batch, check_plan
+from shapewright.search.budget import Budget
 from shapewright.search.joint import Options, workload_for
 from shapewright.search.plans import search_plans
 
@@ -226,6 +229,30 @@ def test_optimizers_keep_master_weights_and_their_moments(price, workload, name:
     assert scalar(found.steps.optimizer_state) == pytest.approx(
         params / 64 * (4 + OPTIMIZERS[name].moments_bytes)
     )
+
+
+def test_an_estimate_counts_another_optimizer_once_and_names_it() -> None:
+    options = Options(plan={"dp_shard": 64, "sharding": 1}, modes=Modes(optimizer="lion"))
+    found = make_estimate(LLAMA, "64xh100_sxm", options, tokens=1e9)
+    state = sum(part.value for part in found.memory_parts if part.name == "optimizer state")
+    # fp32 master weights and one fp32 moment, over 64 devices.
+    assert state == pytest.approx(found.predicted.params.value / 64 * (4 + 4), rel=0.01)
+    assert found.run.optimizer == "Lion"
+    assert "optimizer = lion" in found.request.constraints
+    assert any("AdamW's" in warning for warning in found.warnings)
+    with pytest.raises(NotCoveredError, match="recipe for Lion"):
+        export(found, "megatron")
+
+
+def test_adapters_have_no_loss_no_recipe_and_no_design() -> None:
+    options = Options(plan={"dp_shard": 64, "sharding": 1}, modes=Modes(adapter_rank=16))
+    found = make_estimate(LLAMA, "64xh100_sxm", options, tokens=1e9)
+    assert (found.run.adapter_rank, found.recipe, found.predicted.loss) == (16, None, None)
+    assert found.predicted.train_time_s is not None
+    with pytest.raises(NotCoveredError, match="adapters of rank 16"):
+        export(found, "torchtitan")
+    with pytest.raises(UsageError, match="adapter_rank"):
+        make_design("h100_sxm", Budget(kind="flops", value=1e19), Options(modes=Modes(adapter_rank=16)))
 
 
 def test_graphs_leave_the_host_nothing_to_launch(workload) -> None:
