@@ -52,6 +52,15 @@ def test_more_of_a_resource_never_hurts(ranking):
     assert found["budget"].loss_change < found["memory bandwidth"].loss_change <= 0
 
 
+def test_more_power_is_priced_where_a_cap_holds_it_back():
+    capped = parse_cluster("8xh100_sxm", ["power_cap=400W"])
+    ranking = rank(capped, BUDGET, FEW)
+    power = elasticities(ranking, BUDGET, FEW.plan)[-1]
+    assert power.resource == "power"
+    assert power.loss_change < 0 < power.tokens_change
+    assert scaled(capped, "power", 2.0).accelerator.power_cap.value == CLUSTER.accelerator.tdp.value
+
+
 def test_scaling_changes_one_resource_only():
     faster = scaled(CLUSTER, "network", 1.1)
     assert faster.accelerator == CLUSTER.accelerator

@@ -20,6 +20,7 @@ from shapewright.designs.alternatives import summary
 from shapewright.designs.document import Elasticity, Pick, TieFamily
 from shapewright.designs.energy import mean_powers
 from shapewright.errors import ShapewrightError
+from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.catalog import accelerator_names, load_accelerator, parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
@@ -160,12 +161,20 @@ def elasticities(ranking: Ranking, budget: Budget, pins: Mapping[str, int]) -> t
     members = representatives(ranking, MEMBERS)
     before = float(ranking.loss[ranking.best])
     changes = [("budget", cluster, Budget(kind=budget.kind, value=budget.value * MORE))]
-    for what in ("bandwidth", "memory", *(("network",) if cluster.tiers else ())):
-        changes.append((what, scaled(cluster, what, MORE), budget))
+    capped = _capped(cluster.accelerator)
+    priced = (
+        "bandwidth",
+        "memory",
+        *(("network",) if cluster.tiers else ()),
+        *(("power",) if capped else ()),
+    )
+    changes += [(what, scaled(cluster, what, MORE), budget) for what in priced]
     rows = [
         _elasticity(ranking, members, what, changed, value, before, pins) for what, changed, value in changes
     ]
-    rows.append(_power(ranking))
+    if not capped:
+        text = "10 % more power: nothing, kernels were measured at the limit in force (a lower one: --set power_cap=500W)"
+        rows.append(Elasticity(resource="power", loss_change=0.0, tokens_change=0.0, summary=None, text=text))
     return tuple(rows)
 
 
@@ -190,14 +199,8 @@ def _elasticity(
     )  # fmt: skip
 
 
-def _power(ranking: Ranking) -> Elasticity:
-    device = ranking.workload.cluster.accelerator
-    cap, tdp = device.power_cap, device.tdp
-    bound = cap is not None and tdp is not None and cap.value < tdp.value
-    text = (
-        f"10 % more power: the cap of {cap.value:.0f} W slows kernels that ask for more; without it: --set tdp"
-        if bound and cap is not None
-        else "10 % more power: nothing, kernels were measured at the limit in force (a lower one: --set power_cap=500W)"
+def _capped(device: Accelerator) -> bool:
+    """Whether a cap below the TDP is in force: only then do kernels have less power than when they were measured."""
+    return (
+        device.power_cap is not None and device.tdp is not None and device.power_cap.value < device.tdp.value
     )
-    return Elasticity(resource="power", loss_change=None if bound else 0.0,
-                      tokens_change=None if bound else 0.0, summary=None, text=text)  # fmt: skip

@@ -95,7 +95,8 @@ def _priced(
 
 
 def scaled(cluster: Cluster, what: str, factor: float) -> Cluster:
-    """The cluster with ``factor`` times the memory ``bandwidth`` or ``memory`` of its devices, or their ``network``."""
+    """The cluster with ``factor`` times the memory ``bandwidth``, the ``memory`` or the ``power`` cap of its devices, or
+    their ``network``; no cap is raised above the device's TDP."""
     if what == "network":
         tiers = tuple(
             replace(
@@ -108,11 +109,12 @@ def scaled(cluster: Cluster, what: str, factor: float) -> Cluster:
         )
         return replace(cluster, tiers=tiers)
     device = cluster.accelerator
-    name = {"bandwidth": "memory_bandwidth", "memory": "memory_capacity"}[what]
+    name = {"bandwidth": "memory_bandwidth", "memory": "memory_capacity", "power": "power_cap"}[what]
     figure = getattr(device, name)
-    return replace(
-        cluster, accelerator=replace(device, **{name: replace(figure, value=figure.value * factor)})
-    )
+    value = figure.value * factor
+    if what == "power" and device.tdp is not None:
+        value = min(value, device.tdp.value)
+    return replace(cluster, accelerator=replace(device, **{name: replace(figure, value=value)}))
 
 
 def next_generation(
