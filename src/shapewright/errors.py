@@ -10,6 +10,7 @@
     │   └── DocumentError                   a file that does not follow its schema (says the path in it)
     ├── InfeasibleError             3       nothing satisfies the request (says counts by reason)
     ├── NotCoveredError             4       a model family, format or device that nothing here describes
+    │   └── UnknownFigureError              a figure that the answer needs and nobody published (says how to state it)
     └── MeasurementError            5       a measurement did not work
         └── DivergedError                   a training run whose loss is no number any more
 
@@ -97,6 +98,13 @@ class NotCoveredError(ShapewrightError):
     """Something real that Shapewright has no model of, and does not guess."""
 
     exit_code = 4
+
+
+class UnknownFigureError(NotCoveredError):
+    """A figure of a device that the answer needs, for ``why``, and that nobody published."""
+
+    def __init__(self, figure: str, device: str, why: str, setting: str) -> None:
+        super().__init__(f"the {figure} of {device} is unknown", why, f"state it: --set {setting}")
 
 
 class MeasurementError(ShapewrightError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shapewright.cost.formats import kernel_format
-from shapewright.errors import NotCoveredError
+from shapewright.errors import UnknownFigureError
 from shapewright.hardware.accelerator import Accelerator
 
 PCIE = 31e9
@@ -58,21 +58,21 @@ def device_of(
     """Gather the numbers; ``slots`` counts instead of its multiprocessors, ``cache`` where its own is unknown.
 
     Raises:
-        NotCoveredError: peak, bandwidth or (without a stand-in) the SM count is unknown.
+        UnknownFigureError: bandwidth or (without a stand-in) the SM count is unknown.
+        NotCoveredError: the peak is.
     """
     if accelerator.memory_bandwidth is None:
-        raise NotCoveredError(
-            f"{accelerator.name} has no published memory bandwidth",
-            "every kernel moves bytes, so none can be priced without it",
-            "give one: --set memory_bandwidth=2TB/s",
+        raise UnknownFigureError(
+            "memory bandwidth", accelerator.name, "every kernel moves bytes", "memory_bandwidth=2TB/s"
         )
     last = accelerator.l2_capacity if accelerator.l2_capacity is not None else accelerator.last_level_cache
     count = accelerator.num_sms.value if slots is None and accelerator.num_sms is not None else slots
     if count is None:
-        raise NotCoveredError(
-            f"{accelerator.name} has no published number of multiprocessors",
+        raise UnknownFigureError(
+            "number of multiprocessors",
+            accelerator.name,
             "waves of blocks are counted over them",
-            "give one: --set num_sms=132",
+            "num_sms=132",
         )
     return Device(
         peak=peak_of(accelerator, number_format),

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shapewright.cost.device import Device
 from shapewright.cost.energy import Board, mean_power, slow_down, wanted_power
-from shapewright.errors import NotCoveredError
+from shapewright.errors import UnknownFigureError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.calibration import Calibration
 
@@ -41,14 +41,10 @@ def board_of(accelerator: Accelerator, calibration: Calibration) -> Board:
     """The board's power: fitted, or scaled from a relative's by the power per FLOP (derived).
 
     Raises:
-        NotCoveredError: the board's power limit is unknown.
+        UnknownFigureError: the board's power limit is unknown.
     """
     if accelerator.tdp is None:
-        raise NotCoveredError(
-            f"{accelerator.name} has no published TDP",
-            "power is counted relative to it",
-            "give one: --set tdp=700W",
-        )
+        raise UnknownFigureError("TDP", accelerator.name, "power is counted relative to it", "tdp=700W")
     fit = calibration.find("energy", "board")
     if fit.kind == "fitted":
         return Board(limit=fit.ranges["power_limit_w"][0], coefficients=fit.coefficients)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shapewright.errors import UnknownNameError, UsageError
+from shapewright.errors import UnknownFigureError, UnknownNameError, UsageError
 from shapewright.evidence import Figure
 from shapewright.hardware.cluster import Cluster
 
@@ -83,12 +83,12 @@ def power_shares(cluster: Cluster, replaced: Iterable[str] = ()) -> Shares:
 
     Raises:
         UnknownNameError, UsageError: a replaced share names no property, or the shares pass 1.
-        UsageError: the TDP or the memory bandwidth is unknown.
+        UnknownFigureError: the TDP or the memory bandwidth is unknown.
     """
     chip = cluster.accelerator
     if chip.tdp is None or chip.memory_bandwidth is None:
-        raise UsageError(f"the TDP or the memory bandwidth of {chip.name} is unknown", "power is shared between parts",
-                         "give them: --set tdp=700W --set memory_bandwidth=3TB/s")  # fmt: skip
+        raise UnknownFigureError("TDP or the memory bandwidth", chip.name, "power is shared between parts",
+                                 "tdp=700W --set memory_bandwidth=3TB/s")  # fmt: skip
     host = cluster.host_power_per_device.value if cluster.host_power_per_device is not None else 0.0
     total = chip.tdp.value + host
     memory = PICOJOULE_MEMORY * 8 * chip.memory_bandwidth.value

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import CostModel, cost_model
-from shapewright.errors import InfeasibleError, NotCoveredError
+from shapewright.errors import InfeasibleError, UnknownFigureError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.deployment import BINDS, Deployment, ServingGoal, ServingPlan
 from shapewright.plan.engine import Engine
@@ -40,13 +40,13 @@ def plan_serving(
 
     Raises:
         InfeasibleError: it fits on no split, no deployment meets the goals, or arrivals are faster than service.
-        NotCoveredError: the device's memory is unknown, or a kernel is not calibrated.
+        UnknownFigureError: the device's memory is unknown.
+        NotCoveredError: a kernel is not calibrated.
     """
     if cluster.accelerator.memory_capacity is None:
-        raise NotCoveredError(
-            f"{cluster.accelerator.name} has no published memory capacity", "what fits is unknown",
-            "state it: --set memory_capacity=80GB",
-        )  # fmt: skip
+        raise UnknownFigureError(
+            "memory", cluster.accelerator.name, "a model must fit it", "memory_capacity=80GB"
+        )
     layouts, rejected = layouts_for(shape, cluster)
     table = _table(shape, layouts, cluster, model, engine, formats, goal, drafted)
     fits = table.capacity(np.arange(len(table)), goal.isl + goal.osl) >= 1

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.errors import InfeasibleError, UsageError
+from shapewright.errors import UnknownFigureError, UsageError
 from shapewright.hardware.cluster import Cluster
 
 Array = NDArray[Any]
@@ -37,17 +37,18 @@ def device_seconds(budget: Budget, cluster: Cluster) -> float | None:
     """Wall time that a time or dollar budget buys on the whole cluster [s]; None for other kinds.
 
     Raises:
-        UsageError: a dollar budget where nobody states the price of a device-hour.
+        UnknownFigureError: a dollar budget where nobody states the price of a device-hour.
     """
     if budget.kind == "time":
         return budget.value
     if budget.kind == "dollars":
         price = cluster.price_per_device_hour
         if price is None:
-            raise UsageError(
-                f"the price of a {cluster.accelerator.name} hour is unknown",
+            raise UnknownFigureError(
+                "price of an hour",
+                cluster.accelerator.name,
                 "a dollar budget needs it",
-                "state it: --set price_per_device_hour=2.5",
+                "price_per_device_hour=2.5",
             )
         return budget.value / (price.value * cluster.num_devices) * 3600.0
     return None
@@ -66,17 +67,18 @@ def tokens_bought(
 
     Args:
         step_time: [s]; batch_tokens: tokens per step; flops_per_token: training FLOP of one token;
-        power: mean power of the cluster with its site [W].
+        power: mean power of the cluster with its site [W]; not finite where it is unknown.
+
+    Raises:
+        UnknownFigureError: a budget of dollars or energy where nobody states the price or the power.
     """
     seconds = device_seconds(budget, cluster)
     if seconds is not None:
         return seconds / step_time * batch_tokens
     if budget.kind == "energy":
         if np.any(~np.isfinite(power)):
-            raise InfeasibleError(
-                f"the power of {cluster.accelerator.name} is unknown",
-                "an energy budget needs it",
-                "state it: --set tdp=700W",
+            raise UnknownFigureError(
+                "power", cluster.accelerator.name, "an energy budget needs it", "tdp=700W"
             )
         return budget.value / (step_time * power) * batch_tokens
     if budget.kind == "flops":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shapewright.cost.device import peak_of
-from shapewright.errors import InfeasibleError
+from shapewright.errors import UnknownFigureError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
 from shapewright.plan.power import cluster_power
@@ -27,10 +27,8 @@ def guess_flops(budget: Budget, workload: Workload) -> float:
     if seconds is None:
         power = cluster_power(cluster)
         if power is None:
-            raise InfeasibleError(
-                f"the power of {cluster.accelerator.name} is unknown",
-                "an energy budget needs it",
-                "state it: --set tdp=700W",
+            raise UnknownFigureError(
+                "power", cluster.accelerator.name, "an energy budget needs it", "tdp=700W"
             )
         seconds = budget.value / power.value
     return (

@@ -15,7 +15,7 @@ import numpy as np
 
 from shapewright.cost.device import peak_of
 from shapewright.cost.price import Level, cost_model
-from shapewright.errors import InfeasibleError, NotCoveredError, UsageError
+from shapewright.errors import InfeasibleError, UnknownFigureError, UsageError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.framework import default_framework, find_framework
 from shapewright.plan.modes import Modes, with_modes, with_optimizer
@@ -127,11 +127,7 @@ def workload_for(cluster: Cluster, options: Options, *, hidden_size: float | Non
     precision = find_precision(str(options.precision)) if named else default_precision(accelerator)
     peak_of(accelerator, precision.matmul_format)
     if accelerator.memory_capacity is None:
-        raise NotCoveredError(
-            f"the memory of {accelerator.name} is unknown",
-            "a design must fit it",
-            "state it: --set memory_capacity=80GB",
-        )
+        raise UnknownFigureError("memory", accelerator.name, "a design must fit it", "memory_capacity=80GB")
     workload = Workload(
         cluster=cluster,
         model=cost_model(accelerator, options.level),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shapewright.architecture.shape import Shape
-from shapewright.errors import InfeasibleError, NotCoveredError, ShapewrightError
+from shapewright.errors import InfeasibleError, NotCoveredError, ShapewrightError, UnknownFigureError
 from shapewright.plan.engine import DEFAULT, engines
 from shapewright.plan.pairs import Workload
 from shapewright.plan.serving import decode_step
@@ -73,13 +73,14 @@ def within(ranking: Ranking, limits: ServingLimits) -> Ranking:
 
     Raises:
         InfeasibleError: none of the candidates passes.
-        NotCoveredError: decoding is not calibrated on this device, or its price is unknown.
+        NotCoveredError: decoding is not calibrated on this device.
+        UnknownFigureError: its price is unknown.
     """
     price = ranking.workload.cluster.price_per_device_hour
     if limits.dollars_per_million is not None and price is None:
-        raise NotCoveredError(
-            f"the price of a {ranking.workload.cluster.accelerator.name} hour is unknown",
-            "a limit on the price of a token needs it", "state it: --set price_per_device_hour=2.5",
+        raise UnknownFigureError(
+            "price of an hour", ranking.workload.cluster.accelerator.name, "a limit on the price of a token needs it",
+            "price_per_device_hour=2.5",
         )  # fmt: skip
     rate = price.value / 3600.0 if price is not None else 0.0
     refused = np.zeros(ranking.loss.size, bool)
