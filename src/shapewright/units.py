@@ -7,6 +7,7 @@ accepted only where the unit is unmistakable (a count).
 
 from __future__ import annotations
 
+import math
 import re
 
 from shapewright.errors import UnitError
@@ -104,7 +105,7 @@ def parse_quantity(text: str | float | int, unit: str, parameter: str = "value")
     85899345920.0
 
     Raises:
-        UnitError: the text is not a number followed by a known spelling of ``unit``.
+        UnitError: the text is not a number followed by a known spelling of ``unit``, or the number is too large to hold.
     """
     if isinstance(text, (int, float)):
         return float(text)
@@ -121,7 +122,12 @@ def parse_quantity(text: str | float | int, unit: str, parameter: str = "value")
         spellings = ", ".join(name for name in list(table)[:12] if name)
         what = "a plain number" if unit == "1" else f"a number with a unit of {unit}"
         raise UnitError(f"{parameter} (={text!r}) is not {what}", f"accepted units: {spellings}", _hint(unit))
-    return float(re.sub(r"[,_ ]", "", match.group(1))) * table[suffix]
+    value = float(re.sub(r"[,_ ]", "", match.group(1))) * table[suffix]
+    if not math.isfinite(value):
+        raise UnitError(
+            f"{parameter} (={text!r}) is too large", "it is beyond every number here", _hint(unit)
+        )
+    return value
 
 
 def _hint(unit: str) -> str:

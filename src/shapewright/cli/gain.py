@@ -68,6 +68,11 @@ def command(
         )
     if tuning not in (None, "tuned", "transferred", "untuned"):
         raise UnknownNameError("--tuning", str(tuning), ("tuned", "transferred", "untuned"))
+    for option, value in (("--least", least), ("--floor-max", floor_max)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(
+                f"{option} (={value:g}) must be positive and finite", "it is a bound", "leave it out"
+            )
     from shapewright.report.gain_view import gain_view
     from shapewright.scaling.gain_runs import read_gain_runs
 

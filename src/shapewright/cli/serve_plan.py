@@ -74,9 +74,15 @@ def command(
             raise UsageError("--trace and --rate both state arrivals", "one of them decides", "leave one out")
         arrivals = read_trace(trace)
         isl, osl, rate = round(arrivals.mean_isl), round(arrivals.mean_osl), arrivals.rate
-    if rate is not None and rate <= 0:
+    if rate is not None and not 0 < rate < float("inf"):
         raise UsageError(
-            f"--rate (={rate:g}) must be positive", "it counts requests per second", "try: --rate 2"
+            f"--rate (={rate:g}) must be positive and finite",
+            "it counts requests per second",
+            "try: --rate 2",
+        )
+    if not 0 <= cached < 1:
+        raise UsageError(
+            f"--cached (={cached:g}) must be from 0 to below 1", "it is a share", "try: --cached 0.5"
         )
     goal = ServingGoal(
         isl=float(isl), osl=float(osl), ttft=_limit(ttft, "--ttft", parse_quantity), rate=rate, cached=cached,

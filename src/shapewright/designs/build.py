@@ -130,8 +130,15 @@ def make_estimate(
     """What training a given shape costs: under the plan in ``options``, or under the best one when it has none.
 
     Raises:
+        UsageError: tokens are not positive, or unique ones are stated without them.
         InfeasibleError: the plan, or every plan, needs more memory than there is.
     """
+    if tokens is not None and not 0 < tokens < float("inf"):
+        raise UsageError(
+            f"tokens (={tokens:g}) must be positive and finite",
+            "a run reads some",
+            "for example: --tokens 1T",
+        )
     if options.unique_tokens is not None and tokens is None:
         raise UsageError(
             f"unique_tokens (={options.unique_tokens:g}) without tokens",

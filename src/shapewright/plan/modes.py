@@ -79,7 +79,7 @@ def with_modes(workload: Workload, modes: Modes, hidden_size: float | None = Non
     """A workload of a published precision as the modes change it; ``hidden_size`` is needed for adapters only.
 
     Raises:
-        UsageError: an optimizer that is not known, an imbalance below 1, or a negative rank.
+        UsageError: an optimizer that is not known, an imbalance below 1, a negative rank, or no time between failures.
     """
     if modes.optimizer not in OPTIMIZERS:
         raise UsageError(
@@ -96,6 +96,12 @@ def with_modes(workload: Workload, modes: Modes, hidden_size: float | None = Non
     if modes.adapter_rank < 0:
         raise UsageError(
             f"lora rank (={modes.adapter_rank}) must be at least 0", "it is a rank", "try: --lora 16"
+        )
+    if not modes.device_mtbf_s > 0:
+        raise UsageError(
+            f"mtbf (={modes.device_mtbf_s:g} s) must be positive",
+            "it is a time between failures",
+            "try: --mtbf 50000h",
         )
     precision = with_optimizer(workload.precision, modes.optimizer)
     # Gradient read; master and moments read and written; weights written.
