@@ -121,6 +121,11 @@ def read_gain_runs(
             raise DocumentError(
                 f"{path}, line {number}: {error}", "loss and costs are numbers", "mend the row"
             ) from error
+        if final <= 0:
+            raise DocumentError(
+                f"{path}, line {number}: {loss} (={final:g}) is not positive", "a power law over a floor is fitted to it",
+                "give losses in nats; leave out rows of other tasks",
+            )  # fmt: skip
         if least_flops is not None and values["flops"] < least_flops:
             continue
         if not math.isfinite(final) or min(values.values()) <= 0:
