@@ -232,7 +232,7 @@ def test_optimizers_keep_master_weights_and_their_moments(price, workload, name:
 
 
 def test_an_estimate_counts_another_optimizer_once_and_names_it() -> None:
-    options = Options(plan={"dp_shard": 64, "sharding": 1}, modes=Modes(optimizer="lion"))
+    options = Options(plan={"dp_shard": 64, "sharding": 1}, global_batch=64, modes=Modes(optimizer="lion"))
     found = make_estimate(LLAMA, "64xh100_sxm", options, tokens=1e9)
     state = sum(part.value for part in found.memory_parts if part.name == "optimizer state")
     # fp32 master weights and one fp32 moment, over 64 devices.
@@ -245,7 +245,7 @@ def test_an_estimate_counts_another_optimizer_once_and_names_it() -> None:
 
 
 def test_adapters_have_no_loss_no_recipe_and_no_design() -> None:
-    options = Options(plan={"dp_shard": 64, "sharding": 1}, modes=Modes(adapter_rank=16))
+    options = Options(plan={"dp_shard": 64, "sharding": 1}, global_batch=64, modes=Modes(adapter_rank=16))
     found = make_estimate(LLAMA, "64xh100_sxm", options, tokens=1e9)
     assert (found.run.adapter_rank, found.recipe, found.predicted.loss) == (16, None, None)
     assert found.predicted.train_time_s is not None
