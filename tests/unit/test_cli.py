@@ -118,3 +118,19 @@ def test_a_wrong_input_gets_one_clear_error(
     assert named in done.stderr
     assert done.stdout == ""
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", ["hardware", "models --json", "export trace d.json"])
+def test_a_pipe_that_is_closed_early_is_no_error(tmp_path: Path, arguments: str) -> None:
+    if "d.json" in arguments:
+        made = shapewright("estimate", "llama-3-8b", "--on", "64xh100_sxm", "--out", "d.json", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+    running = subprocess.Popen(
+        [*RUN, *arguments.split()], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    said = running.stderr.read()
+    running.stderr.close()
+    assert (running.wait(), said) == (0, "")

@@ -17,6 +17,11 @@ from shapewright.errors import ShapewrightError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+class NobodyReadsError(Exception):
+    """Whoever reads standard output has read enough (``| head``): no error, but nothing more is written."""
+
+
 _MEANING = {1: "bug", 2: "usage", 3: "infeasible", 4: "not covered", 5: "measurement failed"}
 
 
@@ -24,7 +29,11 @@ def out() -> Console:
     """The console for answers: stdout, 80 columns unless the terminal says otherwise."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 80, highlight=False, soft_wrap=False)
+    class Answers(Console):
+        def on_broken_pipe(self) -> None:
+            raise NobodyReadsError
+
+    return Answers(width=None if sys.stdout.isatty() else 80, highlight=False, soft_wrap=False)
 
 
 def talk(*, quiet: bool = False) -> Console:
@@ -48,13 +57,20 @@ def print_error(error: ShapewrightError) -> None:
 
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout."""
-    json.dump(document, sys.stdout, indent=2, allow_nan=False)
-    sys.stdout.write("\n")
+    print_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
-def print_json_text(text: str) -> None:
-    """Print JSON that is text already."""
-    sys.stdout.write(text)
+def print_text(text: str) -> None:
+    """Print text as it is on stdout.
+
+    Raises:
+        NobodyReadsError: the other end of the pipe is closed.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise NobodyReadsError from None
 
 
 def refuse_existing(*paths: Path | None, overwrite: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import out, print_json_text, refuse_existing, talk, write_text
+from shapewright.cli.common import out, print_text, refuse_existing, talk, write_text
 from shapewright.cli.plan_options import Axes, grouped
 from shapewright.errors import UsageError
 
@@ -142,7 +142,7 @@ def command(
         serve=parse_serve(serve) if serve else None,
     )
     if json:
-        print_json_text(found.to_json())
+        print_text(found.to_json())
     else:
         from shapewright.report.console import print_design
 

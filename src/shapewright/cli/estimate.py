@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import out, print_json_text, refuse_existing, talk, write_text
+from shapewright.cli.common import out, print_text, refuse_existing, talk, write_text
 from shapewright.cli.plan_options import Axes, Modes, Run, grouped
 
 
@@ -63,7 +63,7 @@ def command(
     )
     found = make_estimate(resolve_model(model), on, options, tokens=amount, settings=tuple(settings or ()))
     if json:
-        print_json_text(found.to_json())
+        print_text(found.to_json())
     else:
         from shapewright.report.console import print_design
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import print_json, refuse_existing, talk, write_text
+from shapewright.cli.common import print_json, print_text, refuse_existing, talk, write_text
 
 
 def command(
@@ -45,7 +45,7 @@ def command(
             }
         )
     elif output is None:
-        print(found.text, end="")
+        print_text(found.text)
     console = talk()
     for remark in found.remarks:
         console.print(f"note: {remark}")

@@ -6,6 +6,7 @@ Shapewright raises on purpose becomes a short message and the exit code of its c
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -38,7 +39,7 @@ from shapewright.cli import (
     validate,
     whatif,
 )
-from shapewright.cli.common import print_error
+from shapewright.cli.common import NobodyReadsError, print_error
 from shapewright.errors import ShapewrightError
 
 app = typer.Typer(
@@ -84,6 +85,7 @@ def main() -> None:
     except ShapewrightError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except NobodyReadsError:
+        # What is left in the buffer has nowhere to go; Python would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

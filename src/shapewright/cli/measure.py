@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shapewright.cli import options as o
-from shapewright.cli.common import check_folder, out, print_json, refuse_existing, talk, write_text
+from shapewright.cli.common import (
+    check_folder,
+    out,
+    print_json,
+    print_text,
+    refuse_existing,
+    talk,
+    write_text,
+)
 from shapewright.errors import MeasurementError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +74,7 @@ def command(
     except UsageError as error:
         # The disk filled up or was taken away meanwhile: the minute of measuring is not thrown away.
         if not json:
-            print(text)
+            print_text(text)
         raise UsageError(
             error.what, error.why, "the file's text is on stdout: keep it as this.toml"
         ) from error

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shapewright.cli.common import print_json_text
+from shapewright.cli.common import print_text
 
 
 def schema_text() -> str:
@@ -27,4 +27,4 @@ def command(
 
     Example: shapewright schema > design.schema.json
     """
-    print_json_text(schema_text())
+    print_text(schema_text())

@@ -14,6 +14,8 @@ from shapewright.cli import options as o
 from shapewright.cli import validate_lab
 from shapewright.errors import UsageError
 
+USUAL_DATA = "../shared/data"
+"""Folder of reference data where SHAPEWRIGHT_DATA names none: beside the repository, as the tests look for it."""
 app = typer.Typer(
     name="validate",
     help="Score predictions against measurements.",
@@ -34,17 +36,19 @@ def data_file(given: Path | None, name: str) -> Path:
     """The file to read: the one named, or ``name`` in the folder of reference data.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: it is not there.
     """
-    folder = Path(os.environ.get("SHAPEWRIGHT_DATA", "../shared/data"))
-    path = given or folder / name
-    if not path.exists():
-        raise UsageError(
-            f"{path} does not exist",
-            "measurements are read where they are; the project ships none",
-            f"name a file with the same columns: --data FILE, or set SHAPEWRIGHT_DATA to a folder with {name}",
-        )
-    return path
+    folder = os.environ.get("SHAPEWRIGHT_DATA")
+    path = given or Path(folder or USUAL_DATA) / name
+    if path.exists():
+        return path
+    raise UsageError(
+        f"{path} does not exist"
+        if given or folder
+        else "neither --data nor SHAPEWRIGHT_DATA names measurements",
+        "they are read where they are; the project ships none",
+        f"name a file with the same columns: --data FILE, or set SHAPEWRIGHT_DATA to a folder with {name}",
+    )
 
 
 def print_slices(slices: Iterable[Mapping[str, Any]], skipped: int) -> None:
