@@ -14,7 +14,7 @@ from shapewright.architecture.catalog import resolve_model
 from shapewright.cli.main import app
 from shapewright.cost.price import cost_model
 from shapewright.errors import DocumentError, InfeasibleError
-from shapewright.export.serving import CHECKED, ENGINES, ServedModel, export_serving, kubernetes
+from shapewright.export.serving import ENGINES, ServedModel, checked, export_serving, kubernetes
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.deployment import ServingGoal
 from shapewright.plan.engine import find_engine
@@ -85,15 +85,64 @@ def test_exports_use_known_arguments_only():
     plan, formats = _plan("deepseek-v3", "16xh200_sxm")
     for _, deployment in plan.picks:
         served = ServedModel(checkpoint="deepseek-ai/DeepSeek-V3", formats=formats, deployment=deployment,
-                             goal=plan.goal, memory_share=0.9, chunk=8192, drafted=1)  # fmt: skip
+                             goal=plan.goal, memory_share=0.9, memory=141e9, chunk=8192, drafted=1)  # fmt: skip
         for engine in ENGINES:
             for role in ("both", "prefill", "decode"):
                 text = export_serving(served, engine, role).text
                 command = text[text.index("exec ") :].replace("\\\n", " ")
                 flags = {word for word in shlex.split(command) if word.startswith("--")}
-                assert flags <= CHECKED[engine][1], (engine, flags - CHECKED[engine][1])
+                assert flags <= checked(engine)[1], (engine, flags - checked(engine)[1])
         manifest = kubernetes(served, "sglang").text
         assert manifest.count('kind: "LeaderWorkerSet"') == (2 if deployment.prefill_replicas else 1)
+
+
+GROUP = {
+    "type": "object", "required": ["workerTemplate"], "additionalProperties": False,
+    "properties": {
+        "size": {"type": "integer"}, "leaderTemplate": {"type": "object"}, "workerTemplate": {"type": "object"},
+        "restartPolicy": {"enum": ["Default", "RecreateGroupOnPodRestart", "None"]},
+        "subGroupPolicy": {"type": "object"},
+        "volumeClaimTemplates": {"type": "array"}, "persistentVolumeClaimRetentionPolicy": {"type": "object"},
+    },
+}  # fmt: skip
+MANIFEST = {
+    "type": "object", "required": ["apiVersion", "kind", "metadata", "spec"], "additionalProperties": False,
+    "properties": {
+        "apiVersion": {"const": "leaderworkerset.x-k8s.io/v1"}, "kind": {"const": "LeaderWorkerSet"},
+        "metadata": {"type": "object", "required": ["name"]},
+        "spec": {
+            "type": "object", "required": ["leaderWorkerTemplate"], "additionalProperties": False,
+            "properties": {
+                "replicas": {"type": "integer"}, "leaderWorkerTemplate": GROUP, "rolloutStrategy": {"type": "object"},
+                "startupPolicy": {"enum": ["LeaderCreated", "LeaderReady"]}, "networkConfig": {"type": "object"},
+            },
+        },
+    },
+}  # fmt: skip
+"""Fields of the custom resource at v0.8 (kubernetes-sigs/lws, config/crd), without those of a pod."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_manifests_keep_to_the_custom_resource(engine: str):
+    yaml = pytest.importorskip("yaml")
+    jsonschema = pytest.importorskip("jsonschema")
+    plan, formats = _plan("deepseek-v3", "16xh200_sxm")
+    deployment = plan.picks[0][1]
+    served = ServedModel(checkpoint="deepseek-ai/DeepSeek-V3", formats=formats, deployment=deployment, goal=plan.goal,
+                         memory_share=0.9, memory=141e9, chunk=8192, node=4)  # fmt: skip
+    for document in yaml.safe_load_all(kubernetes(served, engine).text):
+        jsonschema.validate(document, MANIFEST)
+        group = document["spec"]["leaderWorkerTemplate"]
+        (container,) = group["workerTemplate"]["spec"]["containers"]
+        assert group["size"] == -(-int(deployment.layout.num_devices) // 4)
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
+        assert container["args"][0].startswith("#!/bin/sh")
+        if engine == "sglang":
+            assert '--node-rank "${LWS_WORKER_INDEX:-0}"' in container["args"][0]
+        if engine == "trtllm":
+            options = container["args"][0].split("'END'\n")[1].split("END\n")[0]
+            share = yaml.safe_load(options)["kv_cache_config"]["free_gpu_memory_fraction"]
+            assert 0.05 <= share < 0.9, "of what the weights leave"
 
 
 def test_arrivals_are_served_together_and_apart():

@@ -20,6 +20,7 @@ from shapewright.cli import (
     export,
     fit,
     fit_run,
+    fit_serving,
     gain,
     hardware,
     history,
@@ -73,6 +74,8 @@ app.command("train")(train.command)
 app.command("whatif")(whatif.command)
 app.command("tune")(tune.command)
 fit.app.command("run")(fit_run.command)
+fit.app.command("engines")(fit_serving.engines)
+fit.app.command("recipes")(fit_serving.recipes)
 app.add_typer(fit.app, name="fit")
 app.add_typer(ladder.app, name="ladder")
 app.add_typer(validate.app, name="validate")

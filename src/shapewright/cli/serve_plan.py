@@ -107,7 +107,7 @@ def command(
     else:
         _show(document, plan, chosen)
     if export_to is not None:
-        _export(export_to, plan, checkpoint or shape.name, formats, chosen, draft, force)
+        _export(export_to, plan, checkpoint or shape.name, formats, chosen, draft, force, cluster)
 
 
 def _limit(text: str | None, name: str, parse: Any) -> float | None:
@@ -250,12 +250,16 @@ def _export(
     engine: Engine,
     draft: int,
     force: bool,
+    cluster: Cluster,
 ) -> None:
     from shapewright.export.serving import ENGINES, ServedModel, export_serving, kubernetes
 
-    deployment = plan.picks[0][1]
+    deployment, capacity = plan.picks[0][1], cluster.accelerator.memory_capacity
+    assert capacity is not None
+    rack = bool(cluster.tiers) and cluster.tiers[0].size > 8
     served = ServedModel(checkpoint=checkpoint, formats=formats, deployment=deployment, goal=plan.goal,
-                         memory_share=engine.memory_share, chunk=engine.chunk, drafted=draft)  # fmt: skip
+                         memory_share=engine.memory_share, memory=capacity.value, chunk=engine.chunk, drafted=draft,
+                         node=4 if rack else 8)  # fmt: skip
     roles = ("prefill", "decode") if deployment.prefill_replicas else ("both",)
     files = [export_serving(served, name, role) for name in ENGINES for role in roles]
     files.append(kubernetes(served, engine.name if engine.name in ENGINES else "vllm"))

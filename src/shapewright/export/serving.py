@@ -1,17 +1,20 @@
 """A deployment as the command lines of serving engines and as a Kubernetes manifest.
 
 Decisions: each file serves one replica as planned, or both kinds where prefill and decoding are apart; copies are the
-manifest's ``replicas``. Every argument was looked up in the engine's own argument definitions at the version in
-``CHECKED`` and is kept there with it; the tests hold the files against that list. Formats of weights are the
+manifest's ``replicas``. Every argument was looked up in the engine's own argument definitions; file, line and version
+stand in ``data/engines/arguments.csv``, and the tests hold the files against that list. Formats of weights are the
 checkpoint's own, so a file names a checkpoint of the planned precision as its remark says, and never converts one.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from shapewright.errors import UnknownNameError
@@ -19,25 +22,17 @@ from shapewright.export.exported import Exported
 from shapewright.plan.deployment import Deployment, ServingGoal
 from shapewright.plan.serving_formats import ServingFormats
 
-CHECKED: Mapping[str, tuple[str, frozenset[str]]] = {
-    "vllm": ("vLLM 0.11, vllm/engine/arg_utils.py", frozenset({
-        "--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size", "--enable-expert-parallel",
-        "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--gpu-memory-utilization",
-        "--kv-cache-dtype", "--kv-transfer-config", "--speculative-config", "--port",
-    })),
-    "sglang": ("SGLang 0.5.9, sglang/srt/server_args.py of the wheel", frozenset({
-        "--model-path", "--tp-size", "--pp-size", "--dp-size", "--enable-dp-attention", "--ep-size",
-        "--context-length", "--max-running-requests", "--chunked-prefill-size", "--mem-fraction-static",
-        "--kv-cache-dtype", "--disaggregation-mode", "--port", "--speculative-algorithm", "--speculative-num-steps",
-        "--speculative-eagle-topk", "--speculative-num-draft-tokens",
-    })),
-    "trtllm": ("TensorRT-LLM 1.2, tensorrt_llm/commands/serve.py", frozenset({
-        "--tensor_parallel_size", "--pipeline_parallel_size", "--moe_expert_parallel_size", "--max_batch_size",
-        "--max_num_tokens", "--max_seq_len", "--free_gpu_memory_fraction", "--extra_llm_api_options", "--port",
-        "--backend",
-    })),
-}  # fmt: skip
-"""Where each engine's arguments were looked up, and those that these files use."""
+LABELS = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
+
+
+@cache
+def checked(engine: str) -> tuple[str, frozenset[str]]:
+    """Engine and version whose definitions the arguments were looked up in, and those that these files use."""
+    path = files("shapewright") / "data" / "engines" / "arguments.csv"
+    lines = [line for line in csv.DictReader(path.read_text().splitlines()) if line["engine"] == engine]
+    return f"{LABELS[engine]} {lines[0]['version']}", frozenset(line["argument"] for line in lines)
+
+
 IMAGES = {
     "vllm": "vllm/vllm-openai:v0.11.0", "sglang": "lmsysorg/sglang:v0.5.9",
     "trtllm": "nvcr.io/nvidia/tensorrt-llm/release:1.2.0",
@@ -55,8 +50,12 @@ class ServedModel:
     deployment: Deployment
     goal: ServingGoal
     memory_share: float
+    memory: float
+    """Of one device [bytes]."""
     chunk: int
     drafted: int = 0
+    node: int = 8
+    """Devices of one machine; racks that are one scale-up domain hold four in each of theirs."""
 
     @property
     def context(self) -> int:
@@ -68,6 +67,17 @@ class ServedModel:
         """Requests that one attention group runs at most: those planned, with room for arrivals."""
         per_group = self.deployment.concurrency / float(self.deployment.layout.adp)
         return max(int(-(-per_group * 1.25 // 1)), 4)
+
+    @property
+    def free_share(self) -> float:
+        """The share of what the weights leave that the cache may take [1]: TensorRT-LLM counts so."""
+        left = self.memory - self.deployment.weights
+        return max((self.memory_share * self.memory - self.deployment.weights) / left, 0.05)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that one replica spans."""
+        return max(-(-int(self.deployment.layout.num_devices) // self.node), 1)
 
 
 def vllm(served: ServedModel, role: str = "both") -> Exported:
@@ -112,10 +122,14 @@ def sglang(served: ServedModel, role: str = "both") -> Exported:
     words += ["--mem-fraction-static", f"{served.memory_share:g}"]
     words += ["--kv-cache-dtype", "fp8_e4m3" if served.formats.cache == "fp8" else "auto"]
     words += _if(role != "both", "--disaggregation-mode", role)
+    if served.nodes > 1:
+        words += ["--nnodes", str(served.nodes), "--node-rank", '"${LWS_WORKER_INDEX:-0}"']
+        words += ["--dist-init-addr", '"${LWS_LEADER_ADDRESS:-localhost}:20000"']
     if served.drafted:
         words += ["--speculative-algorithm", "EAGLE", "--speculative-num-steps", str(served.drafted)]
         words += ["--speculative-eagle-topk", "1", "--speculative-num-draft-tokens", str(served.drafted + 1)]
-    words += ["--port", str(PORTS["sglang"])]
+    # Both engines listen to the machine itself alone unless told otherwise.
+    words += ["--host", "0.0.0.0", "--port", str(PORTS["sglang"])]
     return Exported(
         text=_script(words, "sglang"), file_name=_file("sglang", role), remarks=(_precision_remark(served),)
     )
@@ -125,7 +139,9 @@ def trtllm(served: ServedModel, role: str = "both") -> Exported:
     """``trtllm-serve`` with its arguments; attention groups are set in the options file that the script writes."""
     layout = served.deployment.layout
     options = ["cat > options.yaml <<'END'", f"enable_attention_dp: {str(layout.adp > 1).lower()}"]
+    # The file's settings of the cache replace the command line's whole, so the share stands here.
     options += ["kv_cache_config:", f"  dtype: {'fp8' if served.formats.cache == 'fp8' else 'auto'}"]
+    options += [f"  free_gpu_memory_fraction: {served.free_share:.3g}"]
     if served.drafted:
         options += [
             "speculative_config:",
@@ -139,8 +155,8 @@ def trtllm(served: ServedModel, role: str = "both") -> Exported:
     words += _if(layout.pp > 1, "--pipeline_parallel_size", str(layout.pp))
     words += _if(layout.ep > 1, "--moe_expert_parallel_size", str(layout.ep))
     words += ["--max_batch_size", str(served.sequences), "--max_num_tokens", str(served.chunk)]
-    words += ["--max_seq_len", str(served.context), "--free_gpu_memory_fraction", f"{served.memory_share:g}"]
-    words += ["--extra_llm_api_options", "options.yaml", "--port", str(PORTS["trtllm"])]
+    words += ["--max_seq_len", str(served.context), "--extra_llm_api_options", "options.yaml"]
+    words += ["--host", "0.0.0.0", "--port", str(PORTS["trtllm"])]
     text = _script(words, "trtllm", before=(*options, "END"))
     return Exported(text=text, file_name=_file("trtllm", role), remarks=(_precision_remark(served),))
 
@@ -154,9 +170,7 @@ ENGINES: dict[str, Callable[[ServedModel, str], Exported]] = {
 
 def kubernetes(served: ServedModel, engine: str) -> Exported:
     """A LeaderWorkerSet (leaderworkerset.x-k8s.io/v1) per role: a group is one replica, its pods one node each."""
-    per_node = 8
-    devices = int(served.deployment.layout.num_devices)
-    nodes = max(-(-devices // per_node), 1)
+    devices, nodes = int(served.deployment.layout.num_devices), served.nodes
     apart = served.deployment.prefill_replicas
     roles = {"both": served.deployment.replicas} if not apart else {
         "prefill": apart, "decode": served.deployment.replicas - apart,
@@ -165,9 +179,9 @@ def kubernetes(served: ServedModel, engine: str) -> Exported:
     for role, count in roles.items():
         script = export_serving(served, engine, role).text
         name = _name(served.checkpoint) + ("" if role == "both" else f"-{role}")
-        documents.append(_manifest(name, engine, script, count, nodes, min(devices, per_node)))
+        documents.append(_manifest(name, engine, script, count, nodes, min(devices, served.node)))
     remarks = [f"the LeaderWorkerSet controller must be installed; image {IMAGES[engine]}"]
-    if nodes > 1:
+    if nodes > 1 and engine != "sglang":
         remarks.append("a replica spans several nodes: start the workers by the engine's multi-node launcher")
     if apart:
         remarks.append("a router must send prompts to prefill and their cache to decode (llm-d or Dynamo)")
@@ -198,11 +212,12 @@ def _script(words: list[str], engine: str, before: tuple[str, ...] = ()) -> str:
     lines: list[str] = []
     for word in words:
         if lines and not word.startswith("--"):
-            lines[-1] += " " + shlex.quote(word)
+            # Variables stand in quotes of their own, for the shell to fill in.
+            lines[-1] += " " + (word if word.startswith('"$') else shlex.quote(word))
         else:
             lines.append(shlex.quote(word))
     body = " \\\n  ".join(lines)
-    head = f"#!/bin/sh\n# Arguments looked up in {CHECKED[engine][0]}.\nset -e\n"
+    head = f"#!/bin/sh\n# Arguments looked up in {checked(engine)[0]}.\nset -e\n"
     return head + "".join(f"{line}\n" for line in before) + f"exec {body}\n"
 
 

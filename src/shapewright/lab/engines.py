@@ -125,10 +125,12 @@ class _Data:
         self.rows = {str(name): np.flatnonzero(self.engine == name) for name in np.unique(self.engine)}
         self.kept: dict[str, deque[tuple[Engine, Array]]] = {name: deque(maxlen=3) for name in self.rows}
         self.model = np.array([row.model for row in rows])
-        self.fitted = np.array([not row.held_out for row in rows])
+        # Rows whose deployment is a guess say nothing about an engine.
+        self.fitted = np.array([not row.held_out and not row.setups[0].weight for row in rows])
         self.run = np.array([row.run for row in rows])
         self.apart = np.array([row.prefill is not None for row in rows])
         self.known = np.array([len({setup.drafted for setup in row.setups}) == 1 for row in rows])
+        self.single = np.array([len(row.setups) == 1 for row in rows])
         self.system = np.array([row.system for row in rows])
         self.measured = np.log([[row.ttft_s for row in rows], [row.tpot_s for row in rows]])
         cells = np.array([f"{row.model}|{row.system}|{row.engine}" for row in rows])
@@ -255,7 +257,11 @@ def _with_intervals(data: _Data, engines: dict[str, Engine]) -> dict[str, Engine
         mine = data.fitted & (data.engine == name) & np.isfinite(left[1])
         ends: dict[str, Any] = {}
         for which, label in ((0, "ttft"), (1, "tpot")):
-            for rows, prefix in ((mine & ~data.apart, ""), (data.fitted & data.apart, "apart_")):
+            # What is not known of a deployment widens its row's interval by itself (``Mixture.ends``).
+            for rows, prefix in (
+                (mine & ~data.apart, ""),
+                (data.fitted & data.apart & data.single, "apart_"),
+            ):
                 low, high = np.quantile(
                     -left[which][rows], (0.05, 0.95), weights=data.weight[rows] ** 2, method="inverted_cdf"
                 )

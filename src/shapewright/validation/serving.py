@@ -21,7 +21,7 @@ from shapewright.architecture.graph import num_active_params
 from shapewright.architecture.shape import ExpertsFFN
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.plan.engine import Engine, engines
-from shapewright.validation.serving_points import Point, predict, price_rows
+from shapewright.validation.serving_points import Point, intervals, predict, price_rows
 from shapewright.validation.serving_rows import ServedRow, read_serving
 
 Array = NDArray[np.float64]
@@ -91,14 +91,13 @@ def predict_file(path: Path, *, recipes: bool = True) -> tuple[list[ServedPoint]
 def score_group(group: Point, engine: Engine) -> list[ServedPoint]:
     """The points of rows that were priced together."""
     ttft, tpot = predict(group, engine)
+    ends = intervals(group, engine)[::-1]
     shape = resolve_model(group.rows[0].model)
     dense = not any(isinstance(block.channel, ExpertsFFN) for block in shape.blocks)
     active = float(num_active_params(shape))
     found = []
     for i, row in enumerate(group.rows):
-        ends = engine.intervals(apart=row.prefill is not None)
-        low = (tpot[i] * ends[0][0], ttft[i] * ends[1][0])
-        high = (tpot[i] * ends[0][1], ttft[i] * ends[1][1])
+        low, high = ((float(ends[0, k, i]), float(ends[1, k, i])) for k in (0, 1))
         found.append(
             ServedPoint(row=row, measured=(row.tpot_s, row.ttft_s), predicted=(float(tpot[i]), float(ttft[i])),
                         low=low, high=high, baseline=_roofline(row, active, group.formats.expert_bytes), dense=dense)

@@ -25,6 +25,7 @@ from shapewright.plan.serving import closed_loop, decode_step, disaggregated, pr
 from shapewright.plan.serving_formats import ServingFormats, serving_formats
 from shapewright.plan.serving_memory import sequence_bytes, weight_bytes
 from shapewright.plan.serving_step import CAUSES, Layout, PassCost, price_pass
+from shapewright.validation.serving_mixture import Mixture
 from shapewright.validation.serving_recipes import Pool, Setup
 from shapewright.validation.serving_rows import ServedRow, grouped
 
@@ -166,35 +167,38 @@ def _pool(pools: Sequence[Pool]) -> tuple[Layout, Array]:
 
 
 def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
-    """Seconds to first token and per output token of every row, by an engine's constants."""
+    """Seconds to first token and per output token of every row, by an engine's constants.
+
+    Of the deployments that a row may stand for, the weighted median.
+    """
     ttft, tpot = _predict_entries(point, engine)
     if len(point.entries) == len(point.rows):
         return ttft, tpot
-    return _median(point, ttft, engine), _median(point, tpot, engine)
+    middle = mixture(point, engine)
+    return middle.quantile(ttft, 0.5), middle.quantile(tpot, 0.5)
 
 
-def _median(point: Point, values: Array, engine: Engine) -> Array:
-    """Median over the deployments that a row may stand for; those that draft have a share of the weight together."""
+def intervals(point: Point, engine: Engine) -> Array:
+    """The ends of the 90 % intervals of both times, (first token, output token) by (low, high) by row [s].
+
+    The engine's own spread around each of the deployments that a row may stand for: what is not known of them widens it.
+    """
+    found = []
+    for which, values in enumerate(_predict_entries(point, engine)):
+        ends = [engine.intervals(apart=setup.prefill is not None)[1 - which] for _, setup in point.entries]
+        found.append(mixture(point, engine).ends(values, np.array(ends).T))
+    return np.array(found)
+
+
+def mixture(point: Point, engine: Engine) -> Mixture:
+    """The deployments of each row with their weights: those given, else drafting ones have the engine's share together."""
     owner = np.array([i for i, _ in point.entries])
+    given = np.array([setup.weight for _, setup in point.entries])
     drafts = np.array([bool(setup.drafted) for _, setup in point.entries])
     alike = np.bincount(owner, drafts)[owner] * drafts + np.bincount(owner, ~drafts)[owner] * ~drafts
     both = alike < np.bincount(owner)[owner]
     share = np.where(both, np.where(drafts, engine.drafting, 1.0 - engine.drafting), 1.0)
-    order = np.lexsort((values, owner))
-    weight, logs = np.maximum(share / alike, 1e-6)[order], np.log(values)[order]
-    starts = np.searchsorted(owner, np.arange(len(point.rows)))
-    total = np.add.reduceat(weight, starts)
-    before = np.cumsum(weight) - 0.5 * weight - (np.cumsum(total) - total)[owner]
-    # The first entry beyond half of the weight and the one below it.
-    place = np.arange(owner.size)
-    last = np.append(starts[1:], owner.size) - 1
-    high = np.minimum(
-        np.minimum.reduceat(np.where(before >= 0.5 * total[owner], place, owner.size), starts), last
-    )
-    low = np.maximum(high - 1, starts)
-    span = np.maximum(before[high] - before[low], 1e-12)
-    part = np.clip((0.5 * total - before[low]) / span, 0.0, 1.0)
-    return np.exp(logs[low] * (1.0 - part) + logs[high] * part)
+    return Mixture(owner=owner, weight=np.where(given > 0, given, np.maximum(share / alike, 1e-6)))
 
 
 def _predict_entries(point: Point, engine: Engine) -> tuple[Array, Array]:

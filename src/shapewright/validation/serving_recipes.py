@@ -7,9 +7,7 @@ workers. Since each recipe has its own list of concurrencies, a row's model, sys
 concurrency name one recipe or a few; what the row does state (devices of a worker, or of the whole) narrows them down.
 No measured time is read. Where several recipes remain, all of them are predicted and the weighted median is taken.
 
-Source: configurations of github.com/SemiAnalysisAI/InferenceX and the github.com/NVIDIA/srt-slurm recipes that they name,
-December 2025 to April 2026; facts in our own columns. InferenceX's lists count the requests of one decoding worker in a
-few recipes; the table counts those of the whole.
+Sources, their licences and the columns stand in ``data/recipes/SOURCES.md``; ``shapewright fit recipes`` rewrites the table.
 """
 
 from __future__ import annotations
@@ -21,6 +19,8 @@ from functools import cache
 from importlib.resources import files
 
 from shapewright.plan.serving_step import Layout
+
+FOLDER = files("shapewright") / "data" / "recipes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +53,8 @@ class Setup:
     """Steps for which the scheduler may hold a new prompt back."""
     prompts: int | None = None
     """Prompts that one attention group prefills in one step at most; None for what the engine's chunk holds."""
+    weight: float = 0.0
+    """Its share among those that a row may stand for; 0 where nothing tells them apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,20 +65,32 @@ class Recipe:
     setup: Setup
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """What recipes are found by, beside the concurrency."""
+
+    model: str
+    system: str
+    engine: str
+    precision: str
+    isl: int
+    osl: int
+
+
 @cache
-def _recipes() -> dict[tuple[object, ...], list[Recipe]]:
-    found: dict[tuple[object, ...], list[Recipe]] = {}
-    path = files("shapewright") / "data" / "recipes" / "inferencex.csv"
-    for line in csv.DictReader(path.read_text().splitlines()):
+def all_recipes() -> dict[Key, list[tuple[float, Recipe]]]:
+    """Every recipe at each of its concurrencies."""
+    found: dict[Key, list[tuple[float, Recipe]]] = {}
+    for line in csv.DictReader((FOLDER / "inferencex.csv").read_text().splitlines()):
         setup = Setup(
             prefill=_pool(line, "prefill"), decode=_pool(line, "decode"),
             drafted=int(line["drafts"]), slots=float(line["slots"]) if line["slots"] else None,
             prompts=int(line["prompts"]) if line["prompts"] else None,
         )  # fmt: skip
         recipe = Recipe(versions=tuple(line["versions"].split("|")), setup=setup)
-        key = tuple(line[name] for name in ("model", "system", "engine", "precision"))
-        for load in line["concurrency"].split():
-            found.setdefault((*key, int(line["isl"]), int(line["osl"]), float(load)), []).append(recipe)
+        words = {name: line[name] for name in ("model", "system", "engine", "precision")}
+        key = Key(**words, isl=int(line["isl"]), osl=int(line["osl"]))
+        found.setdefault(key, []).extend((float(load), recipe) for load in line["concurrency"].split())
     return found
 
 
@@ -85,48 +99,56 @@ def _pool(line: dict[str, str], role: str) -> Pool:
     return Pool(layout=Layout(tp=tp, adp=adp, ep=ep), workers=int(line[f"{role}_workers"]))
 
 
-def find_recipes(
-    model: str,
-    system: str,
-    engine: str,
-    precision: str,
-    isl: int,
-    osl: int,
-    concurrency: float,
-    *,
-    version: str,
-) -> Sequence[Setup]:
+def find_recipes(key: Key, concurrency: float, *, version: str) -> Sequence[Setup]:
     """Deployments published for these numbers; of the stated version where there are any, else of all."""
-    found = _recipes().get((model, system, engine, precision, isl, osl, concurrency), [])
+    found = [recipe for load, recipe in all_recipes().get(key, ()) if load == concurrency]
     same = [recipe for recipe in found if version in recipe.versions]
     return list(dict.fromkeys(recipe.setup for recipe in same or found))
 
 
-LATEST_WAIT = "2026-01-29"
-"""Day from which the launch of DeepSeek in fp8 on B200 by TensorRT-LLM waits for full batches."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """One line of the table of schedulers that hold prompts back; what is None holds for all."""
+
+    words: dict[str, str]
+    """Fields of ``Key`` that a run must have."""
+    lengths: tuple[int, int] | None
+    devices: tuple[float, float]
+    """Fewest and most devices of a replica."""
+    several_groups: bool | None
+    min_load: float
+    since: str
+    """First day (ISO)."""
+    steps: int
+
+    def fits(self, key: Key, concurrency: float, layout: Layout, date: str) -> bool:
+        """Whether a run was launched so."""
+        return (
+            all(getattr(key, name) == word for name, word in self.words.items())
+            and self.lengths in (None, (key.isl, key.osl))
+            and self.devices[0] <= float(layout.num_devices) <= self.devices[1]
+            and self.several_groups in (None, int(layout.adp) > 1)
+            and concurrency >= self.min_load and date >= self.since
+        )  # fmt: skip
 
 
-def hold_steps(
-    model: str, system: str, engine: str, precision: str, isl: int, osl: int, concurrency: float, *, layout: Layout,
-    date: str,
-) -> int:  # fmt: skip
+@cache
+def _holds() -> tuple[Hold, ...]:
+    return tuple(
+        Hold(
+            words={name: line[name] for name in ("engine", "model", "system", "precision") if line[name]},
+            lengths=(int(line["isl"]), int(line["osl"])) if line["isl"] else None,
+            devices=(float(line["min_devices"] or 1), float(line["max_devices"] or "inf")),
+            several_groups=line["groups"] == "2" if line["groups"] else None,
+            min_load=float(line["min_load"] or 0), since=line["since"], steps=int(line["steps"]),
+        ) for line in csv.DictReader((FOLDER / "holds.csv").read_text().splitlines())
+    )  # fmt: skip
+
+
+def hold_steps(key: Key, concurrency: float, *, layout: Layout, date: str) -> int:
     """Steps for which the published launch of an aggregated deployment lets new prompts wait, by its arguments.
 
     SGLang looks for new requests every ``scheduler-recv-interval`` steps; TensorRT-LLM gathers prompts for up to
     ``batch_wait_timeout_iters``, and with attention groups for up to ``timeout_iters`` until each has one.
     """
-    if engine == "sglang":
-        if system in ("b200_sxm", "b300_sxm") and model in ("deepseek-v3", "qwen3.5-397b-a17b"):
-            small = concurrency < 16 or (model == "deepseek-v3" and precision == "fp8" and layout.world == 4)
-            return 10 if small else 30
-        return 10 if model == "glm-5" and precision == "fp4" else 0
-    if engine != "trtllm":
-        return 0
-    if int(layout.adp) > 1:
-        return {"deepseek-v3": 60, "gpt-oss-120b": 50}.get(model, 0)
-    if isl == osl == 1024:
-        if model == "llama-3.1-70b" and int(layout.tp) < 8:
-            return 20
-        late = (model, system, precision) == ("deepseek-v3", "b200_sxm", "fp8") and date >= LATEST_WAIT
-        return 40 if late and concurrency >= 64 else 0
-    return 0
+    return next((hold.steps for hold in _holds() if hold.fits(key, concurrency, layout, date)), 0)

@@ -5,13 +5,13 @@ file is known to state some things in two ways, told apart here: where ``moe_tp_
 both name the devices of one replica (their measured values repeat those of rows that say so); ``tp_size`` 72 on an
 aggregated row is a whole NVL72. Concurrency is that of the whole deployment, from ``silicon_concurrency`` in the source
 column, else from the batch sizes. What a disaggregated row does not say about its workers is taken from the recipes that
-were published for its concurrency (``serving_recipes``); only where there is none does a rule of thumb stand in.
+were published for its concurrency (``serving_recipes``); where there is none, or with recipes left out, a distribution
+over what was published for other pairs of model and system stands in (``serving_prior``).
 """
 
 from __future__ import annotations
 
 import csv
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +22,8 @@ from pathlib import Path
 
 from shapewright.errors import DocumentError, MissingPackageError
 from shapewright.plan.serving_step import Layout
-from shapewright.validation.serving_recipes import Pool, Setup, find_recipes, hold_steps
+from shapewright.validation.serving_prior import Stated, likely
+from shapewright.validation.serving_recipes import Key, Pool, Setup, find_recipes, hold_steps
 
 SHAPES = {
     "DeepSeek-R1": "deepseek-v3", "DeepSeek-V3": "deepseek-v3", "DeepSeek-V3.1": "deepseek-v3",
@@ -93,7 +94,12 @@ class ServedRow:
     @property
     def held_out(self) -> bool:
         """Whether it is only reported on: by a hash of architecture and system, so that twins stay together."""
-        return part_of(self.model, self.system) in REPORT_PARTS
+        return held_out(self.model, self.system)
+
+
+def held_out(model: str, system: str) -> bool:
+    """Whether points of a model on a system are only reported on."""
+    return part_of(model, system) in REPORT_PARTS
 
 
 def part_of(model: str, system: str) -> int:
@@ -177,18 +183,22 @@ def _row(record: Mapping[str, str | None], number: int, *, recipes: bool) -> Ser
     else:
         raise ValueError("neither silicon_concurrency nor a batch size is stated")
     model = SHAPES.get(name, name.lower())
+    key = Key(
+        model=model, system=text["system"], engine=text["backend"], precision=precision, isl=isl, osl=osl
+    )
     setups: tuple[Setup, ...] = ()
+    pools = (
+        (prefill, Pool(layout=layout, workers=workers)) if prefill and workers and prefill.workers else None
+    )
     if prefill is not None and recipes:
-        setups = _published(text, model, precision, isl, osl, concurrency, Setup(
-            decode=Pool(layout=layout, workers=workers), prefill=prefill, drafted=None))  # fmt: skip
+        setups = _published(text, key, concurrency, pools)
+        if setups and pools is None:
+            defaults.append("recipe")
     random = bool(RANDOM.search(text.get("silicon_data_source", "")))
     if not setups:
-        setups = (_assumed(text, layout, prefill, workers, concurrency, defaults),)
-    elif not workers:
-        defaults.append("recipe")
+        setups = _assumed(text, key, concurrency, layout, pools, defaults)
     if random and recipes and setups[0].prefill is None:
-        hold = hold_steps(model, text["system"], text["backend"], precision, isl, osl, concurrency,
-                          layout=setups[0].decode.layout, date=_date(text))  # fmt: skip
+        hold = hold_steps(key, concurrency, layout=setups[0].decode.layout, date=_date(text))
         setups = (replace(setups[0], hold=hold),)
     return ServedRow(
         id=text.get("id") or f"line {number}", engine=text["backend"], version=text.get("backend_version", ""),
@@ -205,20 +215,17 @@ MIXED = 0.9
 
 
 def _published(
-    text: Mapping[str, str], model: str, precision: str, isl: int, osl: int, concurrency: float, stated: Setup
+    text: Mapping[str, str], key: Key, concurrency: float, pools: tuple[Pool, Pool] | None
 ) -> tuple[Setup, ...]:
     """Deployments of published recipes that agree with all that the row states."""
-    found = find_recipes(
-        model, text["system"], text["backend"], precision, isl, osl, concurrency, version=text.get("backend_version", "")
-    )  # fmt: skip
-    assert stated.prefill is not None
-    if stated.decode.workers and stated.prefill.workers:
+    found = [s for s in find_recipes(key, concurrency, version=text.get("backend_version", "")) if s.prefill]
+    if pools:
         # Rows that state their workers come from the part of that database that holds no drafts.
-        same = [s for s in found if s.prefill and not s.drafted and _size(s.decode) == _size(stated.decode)
-                and _size(s.prefill) == _size(stated.prefill)]  # fmt: skip
+        same = [s for s in found if s.prefill and not s.drafted
+                and (_size(s.prefill), _size(s.decode)) == (_size(pools[0]), _size(pools[1]))]  # fmt: skip
         limits = {(s.slots, s.prompts) for s in same}
         slots, prompts = limits.pop() if len(limits) == 1 else (None, None)
-        return (replace(stated, drafted=0, slots=slots, prompts=prompts),)
+        return (Setup(prefill=pools[0], decode=pools[1], drafted=0, slots=slots, prompts=prompts),)
     first, second = _count(text, "prefill_tp_size"), _count(text, "decode_tp_size") or _count(text, "tp_size")
     whole = {first, second} - {0, 1}
     return tuple(
@@ -235,20 +242,22 @@ def _size(pool: Pool) -> tuple[int, int]:
 
 
 def _assumed(
-    text: Mapping[str, str], layout: Layout, prefill: Pool | None, workers: int, concurrency: float,
+    text: Mapping[str, str], key: Key, concurrency: float, layout: Layout, pools: tuple[Pool, Pool] | None,
     defaults: list[str],
-) -> Setup:  # fmt: skip
-    """The deployment that a row states, with defaults where it is silent and no recipe is known."""
-    rack = int(layout.num_devices) if int(layout.world) > LARGEST_GROUP and not workers else 0
-    if text["mode"] == "agg" and int(layout.world) > LARGEST_GROUP:
-        rack = int(layout.num_devices)
-    if rack and (prefill is None or int(prefill.layout.world) == rack):
-        layout, prefill, workers = _rack(rack)
-        defaults.append("split of the devices")
-    elif prefill is not None and not workers:
-        layout, workers = _decode_pool(layout, concurrency)
-        defaults.append("decode_num_workers")
-    return Setup(decode=Pool(layout=layout, workers=max(int(workers), 1)), prefill=prefill)
+) -> tuple[Setup, ...]:  # fmt: skip
+    """The deployment that a row states, or those that it may stand for where it is silent and no recipe is known."""
+    if text["mode"] == "agg" and int(layout.world) <= LARGEST_GROUP:
+        return (Setup(decode=Pool(layout=layout, workers=1)),)
+    first, second = _count(text, "prefill_tp_size"), _count(text, "decode_tp_size") or _count(text, "tp_size")
+    # Twice a number of devices that no group has that shares a sequence's attention: those of the whole.
+    odd = second > LARGEST_GROUP or second & (second - 1)
+    whole = second if odd and first in (0, second) else 0
+    known = not whole and (first, second) != (1, 1)
+    defaults.append("split of the devices" if whole else "decode_num_workers")
+    return likely(Stated(
+        key=key, version=text.get("backend_version", ""), concurrency=concurrency, whole=whole,
+        prefill_world=first if known else 0, decode_world=second if known else 0, pools=pools,
+    ), held_out)  # fmt: skip
 
 
 def _date(text: Mapping[str, str]) -> str:
@@ -306,34 +315,6 @@ def _layout(text: Mapping[str, str], prefix: str, defaults: list[str]) -> Layout
 
 LARGEST_GROUP = 16
 """Devices that share one sequence's attention at most; more of them are groups."""
-
-
-def _rack(devices: int) -> tuple[Layout, Pool, int]:
-    """More devices than share a sequence, stated as one number: a rack whose parts prefill and decode.
-
-    No group of 20, 28, 36 or 72 divides the heads; rows that are called disaggregated state the same number for
-    prefill and for decoding. The larger half decodes, by powers of two, in one worker of attention groups.
-    """
-    world = 2 ** int(math.log2(max(devices / 2, 1)))
-    return Layout(tp=1, adp=world, ep=world), Pool(layout=Layout(tp=1, adp=4, ep=4), workers=0), 1
-
-
-SMALL_LOAD = 16
-"""Requests per device up to which a decode pool of unstated size is taken to be four tensor-parallel workers."""
-MEDIUM_LOAD = 64
-"""The same for two; beyond it one worker, of attention groups where experts are spread."""
-
-
-def _decode_pool(layout: Layout, concurrency: float) -> tuple[Layout, int]:
-    """A decode pool whose workers are not stated: several small ones under small load, one large one under much."""
-    world = layout.world
-    if layout.adp > 1:
-        return layout, 1
-    if concurrency <= SMALL_LOAD * world:
-        return layout, 4
-    if concurrency <= MEDIUM_LOAD * world:
-        return layout, 2
-    return (Layout(tp=1, adp=world, ep=world) if layout.ep > 1 else layout), 1
 
 
 def grouped(rows: list[ServedRow]) -> Iterator[tuple[tuple[str, ...], list[int]]]:

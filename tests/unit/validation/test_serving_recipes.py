@@ -8,7 +8,7 @@ import pytest
 
 from shapewright.plan.serving_step import Layout
 from shapewright.validation.serving import predict_file
-from shapewright.validation.serving_recipes import find_recipes, hold_steps
+from shapewright.validation.serving_recipes import Key, find_recipes, hold_steps
 from shapewright.validation.serving_rows import read_serving
 
 HEADER = (
@@ -30,12 +30,12 @@ def _rows(folder: Path, *values: dict[str, object]) -> Path:
 
 
 def test_a_concurrency_names_the_recipe():
-    common = ("deepseek-v3", "b300_sxm", "trtllm", "fp8", 1024, 1024)
-    (drafting,) = find_recipes(*common, 10, version="0.8.1.post1")
-    (plain,) = find_recipes(*common, 12, version="0.8.1.post1")
+    key = Key(model="deepseek-v3", system="b300_sxm", engine="trtllm", precision="fp8", isl=1024, osl=1024)
+    (drafting,) = find_recipes(key, 10, version="0.8.1.post1")
+    (plain,) = find_recipes(key, 12, version="0.8.1.post1")
     assert (drafting.drafted, plain.drafted) == (3, 0)
     assert (plain.decode.workers, plain.decode.layout.tp, plain.prefill.layout.adp) == (8, 8, 4)
-    assert find_recipes(*common, 11, version="0.8.1.post1") == []
+    assert find_recipes(key, 11, version="0.8.1.post1") == []
 
 
 def test_rows_without_workers_take_those_of_their_recipe(tmp_path: Path):
@@ -81,15 +81,6 @@ def test_what_two_recipes_leave_open_is_predicted_between(tmp_path: Path):
 def test_schedulers_hold_prompts_back_as_launched(
     engine: str, model: str, system: str, load: int, adp: int, steps: int
 ):
-    held = hold_steps(
-        model,
-        system,
-        engine,
-        "fp8",
-        1024,
-        1024,
-        load,
-        layout=Layout(tp=8 if engine == "sglang" else 4, adp=adp),
-        date="2025-12-01",
-    )
-    assert held == steps
+    key = Key(model=model, system=system, engine=engine, precision="fp8", isl=1024, osl=1024)
+    layout = Layout(tp=8 if engine == "sglang" else 4, adp=adp)
+    assert hold_steps(key, load, layout=layout, date="2025-12-01") == steps
