@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shapewright.cli.main import app
+from shapewright.errors import UsageError
 from shapewright.lab.recipes import SETTINGS, recipe_table
 
 pytest.importorskip("yaml")
@@ -89,7 +90,7 @@ def test_what_is_no_clone_is_refused(tmp_path: Path, clones: tuple[Path, Path]):
     run = CliRunner().invoke
     words = ["fit", "recipes", "--srt-slurm", str(clones[1]), "--out", str(tmp_path / "out.csv")]
     missing = run(app, [*words, "--inferencex", str(tmp_path / "none")])
-    assert missing.exit_code == 2
+    assert isinstance(missing.exception, UsageError)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert run(app, [*words, "--inferencex", str(empty)]).exit_code != 0

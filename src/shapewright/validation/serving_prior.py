@@ -40,9 +40,6 @@ class Stated:
     """Devices of a worker that decodes."""
     whole: int = 0
     """Devices of all workers."""
-    pools: tuple[Pool, Pool] | None = None
-    """The workers that prefill and that decode, where both are stated."""
-
     @property
     def numbers(self) -> dict[str, float]:
         """All that it says in numbers."""
@@ -51,8 +48,6 @@ class Stated:
             for name in ("concurrency", "prefill_world", "decode_world", "whole")
         }
         found |= {"isl": float(self.key.isl), "osl": float(self.key.osl)}
-        for name, pool in zip(("prefill", "decode"), self.pools or (), strict=False):
-            found |= {f"{name}_world": float(pool.layout.world), f"{name}_workers": float(pool.workers)}
         return {name: value for name, value in found.items() if value}
 
 
@@ -60,14 +55,13 @@ class Stated:
 class Scales:
     """Distances at which a neighbour's weight falls by e: of logarithms, or of a word that differs."""
 
-    load: float = 0.35
-    lengths: float = 0.7
-    devices: float = 0.35
-    workers: float = 0.35
+    load: float = 0.6
+    lengths: float = 0.5
+    devices: float = 0.8
     engine: float = 0.5
-    precision: float = 1.0
-    version: float = 2.0
-    model: float = 1.0
+    precision: float = 1.5
+    version: float = 1.0
+    model: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +91,7 @@ def likely(
     for name, scale in (("engine", s.engine), ("precision", s.precision), ("model", s.model)):
         far += (table.words[name] != getattr(stated.key, name)) / scale
     far += np.array([stated.version not in recipe.versions for recipe in table.recipes]) / s.version
-    scale = {"concurrency": s.load, "isl": s.lengths, "osl": s.lengths, "prefill_workers": s.workers,
-             "decode_workers": s.workers}  # fmt: skip
+    scale = {"concurrency": s.load, "isl": s.lengths, "osl": s.lengths}
     for name, value in stated.numbers.items():
         far += np.abs(table.numbers[name] - np.log(value)) / scale.get(name, s.devices)
     far[own | table.held_out] = np.inf
@@ -123,8 +116,6 @@ def _table(held_out: Callable[[str, str], bool]) -> _Table:
         "prefill_world": [int(first.layout.world) for first, _ in pools],
         "decode_world": [int(second.layout.world) for _, second in pools],
         "whole": [first.num_devices + second.num_devices for first, second in pools],
-        "prefill_workers": [first.workers for first, _ in pools],
-        "decode_workers": [second.workers for _, second in pools],
     }  # fmt: skip
     words = {
         name: np.array([getattr(key, name) for key, _, _ in lines])
@@ -139,8 +130,6 @@ def _table(held_out: Callable[[str, str], bool]) -> _Table:
 def _laid_out(setup: Setup, stated: Stated, load: float) -> Setup:
     """A published deployment with what a row states in the place of its own."""
     slots = None if setup.slots is None else max(float(round(setup.slots * stated.concurrency / load)), 1.0)
-    if stated.pools:
-        return replace(setup, prefill=stated.pools[0], decode=stated.pools[1], drafted=0, slots=slots)
     prefill = setup.prefill and _resized(setup.prefill, stated.prefill_world)
     return replace(setup, prefill=prefill, decode=_resized(setup.decode, stated.decode_world), slots=slots)
 

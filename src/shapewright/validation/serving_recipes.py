@@ -79,9 +79,11 @@ class Key:
 
 @cache
 def all_recipes() -> dict[Key, list[tuple[float, Recipe]]]:
-    """Every recipe at each of its concurrencies."""
+    """Every recipe of separate workers at each of its concurrencies."""
     found: dict[Key, list[tuple[float, Recipe]]] = {}
     for line in csv.DictReader((FOLDER / "inferencex.csv").read_text().splitlines()):
+        if "0" in (line["prefill_workers"], line["decode_workers"]):
+            continue
         setup = Setup(
             prefill=_pool(line, "prefill"), decode=_pool(line, "decode"),
             drafted=int(line["drafts"]), slots=float(line["slots"]) if line["slots"] else None,

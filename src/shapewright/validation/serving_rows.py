@@ -248,6 +248,8 @@ def _assumed(
     """The deployment that a row states, or those that it may stand for where it is silent and no recipe is known."""
     if text["mode"] == "agg" and int(layout.world) <= LARGEST_GROUP:
         return (Setup(decode=Pool(layout=layout, workers=1)),)
+    if pools:
+        return (Setup(prefill=pools[0], decode=pools[1], drafted=0),)
     first, second = _count(text, "prefill_tp_size"), _count(text, "decode_tp_size") or _count(text, "tp_size")
     # Twice a number of devices that no group has that shares a sequence's attention: those of the whole.
     odd = second > LARGEST_GROUP or second & (second - 1)
@@ -256,7 +258,7 @@ def _assumed(
     defaults.append("split of the devices" if whole else "decode_num_workers")
     return likely(Stated(
         key=key, version=text.get("backend_version", ""), concurrency=concurrency, whole=whole,
-        prefill_world=first if known else 0, decode_world=second if known else 0, pools=pools,
+        prefill_world=first if known else 0, decode_world=second if known else 0,
     ), held_out)  # fmt: skip
 
 

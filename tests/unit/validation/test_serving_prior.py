@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shapewright.plan.serving_step import Layout
 from shapewright.validation.serving import predict_file
 from shapewright.validation.serving_mixture import Mixture
 from shapewright.validation.serving_prior import LIKELY, Stated, likely
-from shapewright.validation.serving_recipes import FOLDER, Key, Pool
+from shapewright.validation.serving_recipes import FOLDER, Key
 from shapewright.validation.serving_rows import held_out
 
 KEY = Key(model="deepseek-v3", system="b300_sxm", engine="trtllm", precision="fp8", isl=1024, osl=1024)
@@ -35,9 +34,6 @@ def test_what_is_stated_overrides():
     for setup in likely(_stated(prefill_world=2, decode_world=16), held_out):
         assert setup.prefill is not None
         assert (int(setup.prefill.layout.world), int(setup.decode.layout.world)) == (2, 16)
-    pools = (Pool(layout=Layout(tp=4), workers=3), Pool(layout=Layout(tp=8), workers=2))
-    for setup in likely(_stated(pools=pools), held_out):
-        assert (setup.prefill, setup.decode, setup.drafted) == (*pools, 0)
 
 
 def test_neither_its_own_pair_nor_one_held_out_is_among_them(monkeypatch: pytest.MonkeyPatch):
