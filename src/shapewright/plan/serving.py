@@ -196,7 +196,8 @@ def open_apart(
 
     ``steps`` are those of ``batches`` requests of one decoder; other arguments as of ``open_loop`` and ``disaggregated``.
     Prompts wait as at a queue of ``c`` servers, ``(ca^2 + cv^2) / 2 rho^(sqrt(2 (c + 1)) - 1) P / (c (1 - rho))``
-    (Sakasegawa 1977, doi 10.1007/BF02870319), corrected for arrivals that are not Poisson as with one server. Splits that do not keep up have infinite times.
+    (Sakasegawa 1977, doi 10.1007/BF02870319), corrected for arrivals that are not Poisson as with one server. Splits
+    that do not keep up have infinite times.
     """
     servers = np.asarray(prefill_workers, float) * groups
     decoders = np.asarray(decode_workers, float)

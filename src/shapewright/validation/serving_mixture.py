@@ -1,13 +1,14 @@
-"""Values of rows that may stand for several deployments: their weighted median, and the ends of what they may be.
+"""Values of rows that may stand for several deployments: the best single one, and the ends of what they may be.
 
-Decisions: times are compared as logarithms. Around each deployment's prediction lies a normal with two halves, whose 5th
-and 95th percentiles are those of a known deployment's interval; a row's interval is that of the weighted sum of them, so
-what is not known of its deployment widens it.
+Decisions: the value is the one of least expected relative error, ``E |value / truth - 1|``, which is what the reports
+count: the median where a deployment weighs its share over its time. Times are compared as logarithms. Around each
+deployment's prediction lies a normal with two halves, whose 5th and 95th percentiles are those of a known deployment's
+interval; a row's interval is that of the weighted sum of them, so what is not known of its deployment widens it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ class Mixture:
     """The row of each entry."""
     weight: Array
     """Share of each entry, before they are made to add to one in each row [1]."""
+
+    def middle(self, values: Array) -> Array:
+        """The value of each row with the least expected relative error."""
+        return replace(self, weight=self.weight / values).quantile(values, 0.5)
 
     def quantile(self, values: Array, share: float) -> Array:
         """The value of each row below which ``share`` of its weight lies, straight between neighbours' logarithms."""

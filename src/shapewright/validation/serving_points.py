@@ -169,13 +169,13 @@ def _pool(pools: Sequence[Pool]) -> tuple[Layout, Array]:
 def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
     """Seconds to first token and per output token of every row, by an engine's constants.
 
-    Of the deployments that a row may stand for, the weighted median.
+    Of the deployments that a row may stand for, the time of least expected relative error.
     """
     ttft, tpot = _predict_entries(point, engine)
     if len(point.entries) == len(point.rows):
         return ttft, tpot
-    middle = mixture(point, engine)
-    return middle.quantile(ttft, 0.5), middle.quantile(tpot, 0.5)
+    several = mixture(point, engine)
+    return several.middle(ttft), several.middle(tpot)
 
 
 def intervals(point: Point, engine: Engine) -> Array:

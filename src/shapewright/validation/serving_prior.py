@@ -40,6 +40,7 @@ class Stated:
     """Devices of a worker that decodes."""
     whole: int = 0
     """Devices of all workers."""
+
     @property
     def numbers(self) -> dict[str, float]:
         """All that it says in numbers."""

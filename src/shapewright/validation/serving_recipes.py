@@ -5,7 +5,7 @@ how each is split, the tokens drafted per step and the requests that the decoder
 points that NVIDIA publishes is made of its results, and most of its disaggregated rows keep the concurrency but not the
 workers. Since each recipe has its own list of concurrencies, a row's model, system, engine, version, format, lengths and
 concurrency name one recipe or a few; what the row does state (devices of a worker, or of the whole) narrows them down.
-No measured time is read. Where several recipes remain, all of them are predicted and the weighted median is taken.
+No measured time is read. Where several recipes remain, all of them are predicted (``serving_mixture``).
 
 Sources, their licences and the columns stand in ``data/recipes/SOURCES.md``; ``shapewright fit recipes`` rewrites the table.
 """
