@@ -25,12 +25,12 @@ from shapewright.plan.serving_table import step_table
 from shapewright.plan.serving_trace import read_trace
 
 
-def _plan(model: str, on: str, precision: str = "fp8", **goal: float):
+def _plan(model: str, on: str, precision: str = "fp8", drafted: int = 0, **goal: float):
     cluster, shape = parse_cluster(on), resolve_model(model)
     formats = serving_formats(precision, shape, cluster.accelerator)
     wanted = ServingGoal(**{"isl": 4000.0, "osl": 1000.0, **goal})
     return plan_serving(shape, cluster=cluster, model=cost_model(cluster.accelerator), engine=find_engine("vllm"),
-                        formats=formats, goal=wanted), formats  # fmt: skip
+                        formats=formats, goal=wanted, drafted=drafted), formats  # fmt: skip
 
 
 def test_the_front_trades_users_for_devices_and_picks_meet_the_goals():
@@ -153,6 +153,25 @@ def test_arrivals_are_served_together_and_apart():
     bursty, _ = _plan("llama-3.1-70b", "8xh200_sxm", rate=3.0, gaps=4.0)
     for calm, wild in zip(plan.picks, bursty.picks, strict=True):
         assert wild[1].ttft > calm[1].ttft, "bursts wait longer"
+
+
+def test_no_more_replicas_than_the_arrivals_need():
+    plan, _ = _plan("llama-3.1-70b", "8xh200_sxm", rate=1.0)
+    picks = dict(plan.picks)
+    cheap, fast = picks["cheapest within the goals"], picks["fastest for a user"]
+    used = [int(d.layout.num_devices) * d.replicas for d in (cheap, fast)]
+    assert used[0] < 8, "one request a second does not fill eight devices"
+    assert cheap.per_device > fast.per_device
+    assert fast.tpot < cheap.tpot
+    full, _ = _plan("llama-3.1-70b", "8xh200_sxm", rate=0.9 * plan.largest_rate)
+    assert min(int(d.layout.num_devices) * d.replicas for d in full.front) == 8
+
+
+def test_nothing_is_faster_than_the_floor():
+    for drafted in (0, 3):
+        plan, _ = _plan("deepseek-v3", "16xh200_sxm", drafted=drafted)
+        assert plan.floor_tpot <= min(d.tpot for d in plan.front) * (1 + 1e-9)
+        assert plan.floor_ttft <= min(d.ttft for d in plan.front) * (1 + 1e-9)
 
 
 def test_traces_are_read_or_refused(tmp_path: Path):

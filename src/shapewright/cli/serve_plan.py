@@ -172,11 +172,11 @@ def _document(
 ) -> dict[str, Any]:
     goal: ServingGoal = plan.goal
     return {
-        "model": model, "hardware": cluster.name, "engine": engine.name, "engine_label": engine.label,
-        "engine_kind": engine.kind, "engine_source": engine.source,
+        "model": model, "hardware": cluster.name, "devices": cluster.num_devices, "engine": engine.name,
+        "engine_label": engine.label, "engine_kind": engine.kind, "engine_source": engine.source,
         "formats": {"name": formats.name, "products": formats.products, "experts": formats.experts, "cache": formats.cache},
         "goal": {"isl": goal.isl, "osl": goal.osl, "ttft_s": goal.ttft, "tpot_s": goal.tpot, "rate": goal.rate,
-                 "cached": goal.cached, "drafted": draft},
+                 "gaps": goal.gaps, "cached": goal.cached, "drafted": draft},
         "counts": dict(plan.counts), "floor_tpot_s": plan.floor_tpot, "light_tpot_s": plan.light_tpot,
         "floor_ttft_s": plan.floor_ttft, "largest_rate": plan.largest_rate,
         "picks": [{"name": name, **_entry(d, cluster, engine)} for name, d in plan.picks],
@@ -188,7 +188,8 @@ def _show(document: dict[str, Any], plan: ServingPlan, engine: Engine) -> None:
     from rich.table import Table
 
     console, goal, formats = out(), document["goal"], document["formats"]
-    arrivals = f"{goal['rate']:.3g} requests/s (Poisson)" if goal["rate"] else "closed loop, any concurrency"
+    kind = "Poisson" if goal["gaps"] == 1.0 else f"as recorded, squared spread of gaps {goal['gaps']:.2g}"
+    arrivals = f"{goal['rate']:.3g} requests/s ({kind})" if goal["rate"] else "closed loop, any concurrency"
     wanted = ", ".join(
         f"{name} {goal[key] * 1e3:.4g} ms" for name, key in (("first token", "ttft_s"), ("per token", "tpot_s"))
         if goal[key] is not None
@@ -216,6 +217,7 @@ def _show(document: dict[str, Any], plan: ServingPlan, engine: Engine) -> None:
     money = f"${dollars:.3g}" if dollars is not None else "unknown price"
     energy = f"at most {joules / 1e6:.3g} MJ" if joules is not None else "unknown energy"
     console.print(f"  cost         {money}, {energy} per million output tokens")
+    console.print(f"  devices      {first['devices_used']} of {document['devices']} used by the first pick")
     console.print(f"  why          {first['binds']} takes most of a token's time: "
                   + ", ".join(f"{k} {v * 1e3:.2g} ms" for k, v in list(first["parts_s"].items())[:4]))  # fmt: skip
     if plan.largest_rate:

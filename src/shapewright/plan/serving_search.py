@@ -54,8 +54,7 @@ def plan_serving(
     if not fits.any():
         raise does_not_fit(shape, cluster, table, goal, rejected)
     light = light_seconds(shape, cluster, formats)
-    lone = table.closed(np.flatnonzero(fits), concurrency=1.0, isl=goal.isl, osl=goal.osl, cached=goal.cached)
-    floor_tpot, floor_ttft = float(lone.tpot.min()), float(lone.ttft.min())
+    floor_tpot, floor_ttft = _floors(table, np.flatnonzero(fits), cluster, goal, apart)
     check_floors(goal, floor_tpot, floor_ttft, light, cluster, formats)
     found = _together(table, np.flatnonzero(fits), cluster, goal)
     largest = None
@@ -107,14 +106,28 @@ def _together(table: StepTable, fits: NDArray[Any], cluster: Cluster, goal: Serv
     return _deployments(table, index, load, replicas, np.zeros(index.size), served, cluster, goal)
 
 
-def _apart(table: StepTable, fits: NDArray[Any], cluster: Cluster, goal: ServingGoal) -> list[Deployment]:
+def _floors(
+    table: StepTable, fits: NDArray[Any], cluster: Cluster, goal: ServingGoal, apart: bool
+) -> tuple[float, float]:
+    """Seconds per token and to the first of one request alone, each on the split that is best for it."""
+    lone = table.closed(fits, concurrency=1.0, isl=goal.isl, osl=goal.osl, cached=goal.cached)
+    split = _apart(table, fits, cluster, goal, CONCURRENCY[:1]) if apart else []
+    return (
+        min([float(lone.tpot.min()), *(d.tpot for d in split)]),
+        min([float(lone.ttft.min()), *(d.ttft for d in split)]),
+    )
+
+
+def _apart(
+    table: StepTable, fits: NDArray[Any], cluster: Cluster, goal: ServingGoal, loads: Array = CONCURRENCY
+) -> list[Deployment]:
     """Prefill and decode on replicas of the same layout: every split of the replicas between them."""
     found: list[Deployment] = []
     for layout in fits.tolist():
         total = int(_replicas(table, np.array([layout]), cluster)[0])
         if total < 2:
             continue
-        first, load = (x.ravel() for x in np.meshgrid(np.arange(1, total), CONCURRENCY, indexing="ij"))
+        first, load = (x.ravel() for x in np.meshgrid(np.arange(1, total), loads, indexing="ij"))
         index = np.full(first.size, layout)
         capacity = table.capacity(index, goal.isl + goal.osl)
         keep = load <= capacity
@@ -144,35 +157,37 @@ def transfer_seconds(table: StepTable, layout: int, cluster: Cluster, goal: Serv
 def _arriving(
     table: StepTable, fits: NDArray[Any], cluster: Cluster, goal: ServingGoal
 ) -> tuple[list[Deployment], float]:
-    """Every replica does both, or some prefill for the others, under the stated arrivals."""
+    """Every replica does both, or some prefill for the others, under the stated arrivals; no more replicas than help."""
     assert goal.rate is not None
     found: list[Deployment] = []
     largest = 0.0
     lengths = dict(isl=goal.isl, osl=goal.osl, cached=goal.cached, spread=goal.spread, gaps=goal.gaps)
     for layout in fits.tolist():
-        replicas = float(_replicas(table, np.array([layout]), cluster)[0])
-        try:
-            one, most = table.opened(layout, rate=goal.rate / replicas, **lengths)
+        total = int(_replicas(table, np.array([layout]), cluster)[0])
+        most = table.opened(layout, rate=0.0, **lengths)[1]
+        largest = max(largest, most * total)
+        for replicas in _counts(total):
+            if goal.rate >= most * replicas:
+                continue
+            one, _ = table.opened(layout, rate=goal.rate / replicas, **lengths)
             served = Served(
                 **{n: np.atleast_1d(np.asarray(getattr(one, n), float)) for n in Served.__slots__}
             )
             served = replace(served, rate=served.rate * replicas)
             found += _deployments(table, np.array([layout]), served.batch, np.array([replicas]), np.zeros(1), served,
                                   cluster, goal)  # fmt: skip
-        except InfeasibleError:
-            _, most = table.opened(layout, rate=0.0, **lengths)
-        largest = max(largest, most * replicas)
-        if replicas < 2:
+        if total < 2:
             continue
-        first = np.arange(1.0, replicas)
-        apart, limits = table.opened_apart(layout, first, replicas - first, rate=goal.rate, **lengths,
+        first, rest = (x.ravel() for x in np.meshgrid(_counts(total), _counts(total), indexing="ij"))
+        first, rest = first[first + rest <= total], rest[first + rest <= total]
+        apart, limits = table.opened_apart(layout, first, rest, rate=goal.rate, **lengths,
                                            transfer=transfer_seconds(table, layout, cluster, goal))  # fmt: skip
         largest = max(largest, float(limits.max()))
         keep = np.isfinite(apart.tpot)
         apart = Served(**{n: getattr(apart, n)[keep] for n in Served.__slots__})
         index = np.full(int(keep.sum()), layout)
         found += _deployments(
-            table, index, apart.batch, np.full(index.size, replicas), first[keep], apart, cluster, goal
+            table, index, apart.batch, (first + rest)[keep], first[keep], apart, cluster, goal
         )
     if not found:
         raise InfeasibleError(
@@ -182,6 +197,11 @@ def _arriving(
             reasons={"slower than the arrivals": len(fits)},
         )
     return found, largest
+
+
+def _counts(total: int) -> Array:
+    """Numbers of replicas that are looked at: all of few, and four to an octave of many."""
+    return np.unique(np.round(np.append(2.0 ** np.arange(0.0, np.log2(total), 0.25), total)))
 
 
 def _replicas(table: StepTable, index: NDArray[Any], cluster: Cluster) -> Array:
