@@ -27,7 +27,7 @@ from shapewright.plan.table import enumerate_plans
 from shapewright.scaling.experts import EXPERTS_SOURCE, SHARE, SHARE_SD, effective_size, ln_cut
 from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.scaling.mixers import PRIORS
-from shapewright.scaling.recipe import batch_tokens
+from shapewright.scaling.recipe import batch_tokens, default_recipe_law
 from shapewright.scaling.repetition import REPETITION_SOURCE, largest_checked
 from shapewright.search.arm import memory_limit
 from shapewright.search.budget import UNITS, Budget
@@ -148,6 +148,7 @@ def make_estimate(
     options = _of_images(shape, options)
     cluster = parse_cluster(hardware, settings)
     workload = workload_for(cluster, options, hidden_size=float(shape.hidden_size))
+    law = _law_for(shape, options, tokens)
     batch = options.global_batch or usual_batch(shape, cluster, options, tokens)
     complete = (
         options.plan.get("tp")
@@ -170,7 +171,6 @@ def make_estimate(
         check_batch(plan, batch)
     else:
         plan, context = _best_plan(shape, cluster, workload, options, batch, context)
-    law = _law_for(shape, options, tokens)
     design = compose(
         request,
         shape,
@@ -248,9 +248,11 @@ def _completed(shape: Shape, cluster: Cluster, options: Options, batch: int) -> 
 
 
 def usual_batch(shape: Shape, cluster: Cluster, options: Options, tokens: float | None) -> int:
-    """The batch law's, at the tokens given or at 20 per active parameter."""
+    """That of the batch law which belongs to the model's loss law, at the tokens given or at 20 per active parameter."""
     tokens = tokens or 20.0 * float(num_active_params(shape))
-    return round_batch(float(batch_tokens(tokens=tokens)) / (options.seq_len or USUAL_SEQ_LEN), cluster)
+    batch_law, _ = default_recipe_law(_law_for(shape, options, tokens))
+    best = float(batch_tokens(tokens=tokens, law=batch_law))
+    return round_batch(best / (options.seq_len or USUAL_SEQ_LEN), cluster)
 
 
 def _best_plan(

@@ -37,6 +37,7 @@ from shapewright.designs.figures import (
     limit_figure,
     loss_figure,
     memory_figure,
+    not_below,
     product,
     scaled,
     step_figure,
@@ -97,8 +98,8 @@ def compose(
     """
     priced = price_plan(shape, plan, workload, global_batch=global_batch)
     cluster = workload.cluster
-    step = step_figure(priced, workload)
     peak = cluster.num_devices * peak_of(cluster.accelerator, workload.precision.matmul_format)
+    step = not_below(step_figure(priced, workload), priced.model_flops / peak)
     mfu = scaled(step, priced.model_flops / peak, "1", inverse=True)
     check_mfu(mfu.value)
     batch_tokens = global_batch * workload.seq_len
@@ -121,9 +122,8 @@ def compose(
             if fixed_tokens
             else Figure(value=steps * step.value, unit="s", kind="derived", source="the budget")
         )
-        flops = Figure(
-            value=priced.model_flops * steps, unit="FLOP", kind="derived", source="operator graph and tokens"
-        )
+        flops = scaled(token_figure, priced.model_flops / batch_tokens, "FLOP", kind="derived")
+        flops = replace(flops, source="operator graph and tokens")
         if power is not None:
             energy = product(train_time, power, "J")
         price = cluster.price_per_device_hour

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from shapewright.architecture.shape import ExpertsFFN
@@ -90,6 +92,13 @@ def scaled(
         low=moved[0] if moved else None,
         high=moved[-1] if moved else None,
     )
+
+
+def not_below(figure: Figure, least: float) -> Figure:
+    """The figure with an interval that does not reach below what cannot be: no step takes less than its FLOP at the peak."""
+    if figure.low is None:
+        return figure
+    return replace(figure, low=min(max(figure.low, least), figure.value))
 
 
 def product(a: Figure, b: Figure, unit: str) -> Figure:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from shapewright.evidence import Figure
 from shapewright.hardware.cluster import Cluster
+
+
+def with_site(cluster: Cluster, joules: Any, seconds: Any) -> Any:
+    """Energy of the cluster with hosts and site [J] where each device spends ``joules`` in ``seconds``; both broadcast."""
+    host, site = cluster.host_power_per_device, cluster.power_usage_effectiveness
+    each = joules + (host.value if host else 0.0) * seconds
+    return each * (site.value if site else 1.0) * cluster.num_devices
 
 
 def cluster_power(cluster: Cluster, device: Figure | None = None) -> Figure | None:
@@ -26,7 +34,7 @@ def cluster_power(cluster: Cluster, device: Figure | None = None) -> Figure | No
         parts.append(f"power usage effectiveness {site.value:g}")
 
     def total(watts: float) -> float:
-        return (watts + (host.value if host else 0.0)) * (site.value if site else 1.0) * cluster.num_devices
+        return float(with_site(cluster, watts, 1.0))
 
     return replace(
         each,

@@ -2,8 +2,8 @@
 
 Decisions: the table of all plans is priced whole, with the functions that a sweep over shapes uses; a plan is counted as
 priced, or as rejected under the first rule it breaks. A plan is on the front where no other that fits is at least as good
-in time, memory and energy and better in one. Energy is that of the devices; where no power was fitted, the front is of
-time and memory.
+in time, memory and energy and better in one. Energy is that of devices, hosts and site, as everywhere; where no power was
+fitted, the front is of time and memory.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.plan.joules import step_joules
 from shapewright.plan.pairs import Workload, price_local, steps_of_pairs
 from shapewright.plan.parallel import Plan
+from shapewright.plan.power import with_site
 from shapewright.plan.rules import attention_heads, valid_for
 from shapewright.plan.table import divisors, enumerate_plans
 from shapewright.plan.training import stage_layers
@@ -42,7 +43,7 @@ class PlanSearch:
     memory: Array
     """Of the fullest device [B]."""
     joules: Array | None
-    """Of all devices, one step [J]; None where no power is known."""
+    """Of the whole cluster with hosts and site, one step [J]; None where no power is known."""
     fits: Array
     """Whether the memory suffices."""
     front: Array
@@ -182,7 +183,7 @@ def _price(
                 )[0]
             except NotCoveredError:
                 powered = False
-    return time, memory, joules * workload.cluster.num_devices if powered else None
+    return time, memory, with_site(workload.cluster, joules, time) if powered else None
 
 
 def _undominated(values: Array) -> Array:
