@@ -101,10 +101,9 @@ def _measure(
         return measured, accelerator, (*fits, *links)
     measured = measure_cpu(machine, seconds=seconds, progress=progress)
     accelerator, fits = describe(measured, name=name)
-    if measured.threads == 1 and measured.report.library.startswith("torch"):
-        progress(1.0, "whole training steps")
-        fits = (*fits, *_step_fit(accelerator, fits))
     if measured.report.library.startswith("torch"):
+        progress(1.0, "whole training steps")
+        fits = (*fits, *_step_fit(accelerator, fits, measured.threads))
         devices = machine.cores // measured.threads
         accelerator, links = _links(accelerator, devices, "cpu", measured.threads, progress)
         fits = (*fits, *links)
@@ -129,7 +128,7 @@ def _links(
     return describe_links(accelerator, samples, device=device) if samples else (accelerator, ())
 
 
-def _step_fit(accelerator: Accelerator, fits: tuple[Fit, ...]) -> tuple[Fit, ...]:
+def _step_fit(accelerator: Accelerator, fits: tuple[Fit, ...], threads: int) -> tuple[Fit, ...]:
     """What whole steps take over the sum of their kernels; nothing where they cannot be timed."""
     from shapewright.hardware.accelerator_file import save_accelerator
     from shapewright.lab.steps import CALIBRATION, fit_steps, measure_steps
@@ -139,7 +138,8 @@ def _step_fit(accelerator: Accelerator, fits: tuple[Fit, ...]) -> tuple[Fit, ...
         path = Path(folder) / f"{accelerator.name}.toml"
         path.write_text(save_accelerator(accelerator, fits), encoding="utf-8")
         try:
-            found = fit_steps(CALIBRATION, measure_steps(CALIBRATION), str(path), source=source)
+            seconds = measure_steps(CALIBRATION, threads=threads)
+            found = fit_steps(CALIBRATION, seconds, str(path), source=source)
         except MeasurementError as error:
             talk().print(
                 f"remark: {error.what}: {error.why}; steps are predicted from kernels alone", markup=False

@@ -20,7 +20,8 @@ def command(
     """Predict the training steps of twelve held-out shapes, then run them.
 
     Width, depth, heads, sequence, batch, both formats, attention and DeltaNet;
-    nothing was fitted on any of them. Time is the process's own.
+    nothing was fitted on any of them. On the threads the machine was measured
+    with: CPU time of one, wall time of several.
 
     Example: shapewright validate lab this
     """
@@ -31,13 +32,15 @@ def command(
     from shapewright.hardware.catalog import parse_cluster
     from shapewright.lab.steps import median_error, score
 
-    if parse_cluster(hardware).accelerator.device_class != "cpu":
+    accelerator = parse_cluster(hardware).accelerator
+    if accelerator.device_class != "cpu":
         raise UsageError(
             f"{hardware} is no processor",
             "steps are run on the processor here",
             "measure it: shapewright measure",
         )
-    rows = score(hardware, rounds=rounds)
+    threads = int(accelerator.num_sms.value) if accelerator.num_sms is not None else 1
+    rows = score(hardware, threads=threads, rounds=rounds)
     median, worst = median_error(rows)
     if json:
         print_json({"slices": [_slice(rows)], "rows": rows, "skipped": []})
@@ -52,9 +55,8 @@ def command(
                       f"{row['error']:+.1%}")  # fmt: skip
     console = out()
     console.print(table)
-    console.print(
-        f"median error {median:.1%}, worst {worst:.1%}; shortest of {rounds} visits, CPU time of one thread"
-    )
+    clock = "CPU time of one thread" if threads == 1 else f"wall time of {threads} threads"
+    console.print(f"median error {median:.1%}, worst {worst:.1%}; shortest of {rounds} visits, {clock}")
 
 
 def _slice(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 Decisions: kernels timed alone leave out what happens between them, so a step is longer than their sum. Three factors,
 on products, on attention and scans, and on memory-bound work, are fitted to steps of ``CALIBRATION`` shapes; steps of
-the ``HELD_OUT`` shapes, which share no size with them, say how well that holds. Steps are timed by the process's own
-clock, best of many, all shapes in turn, in a process with one thread. The factors are a fit of the family ``step`` in
-the machine's file, where ``plan.framework`` finds them.
+the ``HELD_OUT`` shapes, which share no size with them, say how well that holds. Steps are timed on the machine's number
+of threads, best of many, all shapes in turn, in a process of their own; one thread by its own clock, several by the
+wall's. The factors are a fit of the family ``step`` in the machine's file, where ``plan.framework`` finds them.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ HELD_OUT = _steps(
 
 
 def measure_steps(
-    steps: Sequence[Step], *, threads: int = 1, rounds: int = ROUNDS, command: tuple[str, ...] | None = None
+    steps: Sequence[Step], *, threads: int, rounds: int = ROUNDS, command: tuple[str, ...] | None = None
 ) -> list[float]:
-    """Shortest CPU time of each step [s], in a process of its own.
+    """Shortest time of each step [s], in a process of its own: CPU time of one thread, wall time of several.
 
     Raises:
         MeasurementError: the process failed.
@@ -103,11 +103,11 @@ def measure_steps(
 
 def time_steps(steps: Sequence[Step], rounds: int) -> list[float]:
     """The shortest of ``rounds`` visits of each step in this process [s]."""
-    import time
-
     from shapewright.lab.corpus import standard_library
     from shapewright.lab.state import Setup, TrainState
+    from shapewright.lab.training import clock_of
 
+    clock = clock_of("cpu")
     corpus = standard_library()
     states = [
         TrainState(
@@ -122,10 +122,10 @@ def time_steps(steps: Sequence[Step], rounds: int) -> list[float]:
     for visit in range(rounds + 1):
         for i, state in enumerate(states):
             for _ in range(2):
-                start = time.process_time()
+                start = clock()
                 state.take_step(0.0)
                 if visit:
-                    best[i] = min(best[i], time.process_time() - start)
+                    best[i] = min(best[i], clock() - start)
     return best
 
 
@@ -212,13 +212,18 @@ def _solve(a: np.ndarray, y: np.ndarray) -> np.ndarray:
     return found
 
 
-def score(hardware: str, steps: Sequence[Step] = HELD_OUT, *, rounds: int = ROUNDS) -> list[dict[str, Any]]:
-    """Predicted and measured seconds of steps that nothing was fitted on, predictions first."""
+def score(
+    hardware: str, steps: Sequence[Step] = HELD_OUT, *, threads: int, rounds: int = ROUNDS
+) -> list[dict[str, Any]]:
+    """Predicted and measured seconds of steps that nothing was fitted on, predictions first.
+
+    ``threads`` are those that the machine's file was measured with.
+    """
     told = [
         (predicted_step(step, hardware)[0], predicted_step(step, hardware, framework="kernels")[0].value)
         for step in steps
     ]
-    measured = measure_steps(steps, rounds=rounds)
+    measured = measure_steps(steps, threads=threads, rounds=rounds)
     return [
         {"step": step.name, "predicted_s": figure.value, "low_s": figure.low, "high_s": figure.high, "kernels_s": alone,
          "measured_s": value, "error": figure.value / value - 1.0}
