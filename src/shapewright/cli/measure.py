@@ -38,6 +38,10 @@ _SQUARES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 def command(
     out_path: Annotated[Path, typer.Option("--out", help="The TOML to write.")] = Path("this.toml"),
     seconds: Annotated[float, typer.Option("--seconds", help="About how long to measure, 10 to 600.")] = 40.0,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads; by default as many as each do four fifths of one's work."),
+    ] = None,
     cpu: Annotated[
         bool, typer.Option("--cpu", help="Measure the processor even where a GPU exists.")
     ] = False,
@@ -47,7 +51,7 @@ def command(
     """Measure this machine and write it as an accelerator with its calibration.
 
     Times products by format and size, attention, memory-bound kernels, copies
-    and launches, on the number of threads that is fastest here. NumPy suffices.
+    and launches, on as many threads as are worth their cores. NumPy suffices.
     torch is timed where it is installed, because training runs on it, with
     whole training steps and the collectives of several processes (gloo, NCCL),
     and a CUDA device in place of the processor.
@@ -58,11 +62,12 @@ def command(
     from shapewright.lab.bench import check_seconds
 
     check_seconds(seconds)
+    _check_threads(threads)
     refuse_existing(out_path, overwrite=force)
     check_folder(out_path.absolute().parent)
     try:
         with _progress() as progress:
-            measured, accelerator, fits = _measure(_name(out_path), seconds, cpu, progress)
+            measured, accelerator, fits = _measure(_name(out_path), seconds, threads, cpu, progress)
     except KeyboardInterrupt:
         kept = f"{out_path} is as it was" if out_path.exists() else "nothing was written"
         raise MeasurementError(
@@ -84,8 +89,20 @@ def command(
         _print(out(), measured, accelerator, fits, out_path)
 
 
+def _check_threads(threads: int | None) -> None:
+    from shapewright.lab.machine import read_machine
+
+    cores = read_machine().threads
+    if threads is not None and threads > cores:
+        raise UsageError(
+            f"--threads (={threads}) is more than this process may use",
+            f"it has {cores}",
+            f"try: --threads {cores}",
+        )
+
+
 def _measure(
-    name: str, seconds: float, cpu: bool, progress: Progress
+    name: str, seconds: float, threads: int | None, cpu: bool, progress: Progress
 ) -> tuple[Measured, Accelerator, tuple[Fit, ...]]:
     from shapewright.lab.accelerator import describe
     from shapewright.lab.bench import measure_cpu
@@ -99,7 +116,7 @@ def _measure(
         accelerator, fits = describe_cuda(measured, properties, name=name)
         accelerator, links = _links(accelerator, properties["count"], "cuda", 1, progress)
         return measured, accelerator, (*fits, *links)
-    measured = measure_cpu(machine, seconds=seconds, progress=progress)
+    measured = measure_cpu(machine, seconds=seconds, threads=threads, progress=progress)
     accelerator, fits = describe(measured, name=name)
     if measured.report.library.startswith("torch"):
         progress(1.0, "whole training steps")
@@ -195,7 +212,7 @@ def _print(
         facts.add_row("", f"{machine.cores} cores, {memory} of memory, caches {caches}")
         facts.add_row("instructions", " ".join(machine.instruction_sets) or "unknown")
         speeds = ", ".join(f"{n}: {speed:.2f}x" for n, speed in measured.race.items())
-        facts.add_row("threads", f"{measured.threads}, the fastest on kernels of a training step ({speeds})")
+        facts.add_row("threads", f"{measured.threads} (speed on kernels of a training step: {speeds})")
     spread = typical_spread(report.timings)
     facts.add_row("library", report.library)
     facts.add_row(

@@ -83,7 +83,7 @@ def describe(
         l2_capacity=stated(
             last.size if last else None, "B", f"stated by {machine.system}: level {last.level if last else '?'} cache"
         ),
-        num_sms=figure(measured.threads, "1", "threads that were fastest on kernels of a training step"),
+        num_sms=figure(measured.threads, "1", "threads it was measured with"),
         power_cap=stated(limit, "W", "RAPL long-term limit of the packages"), sources={"measurement": source},
     )  # fmt: skip
     backward = measured.report.library.startswith("torch")

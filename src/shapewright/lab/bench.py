@@ -38,8 +38,8 @@ ROUNDS = 12
 """Rounds after which more seconds buy nothing."""
 RACE_SHARE = 0.06
 """Share of the time for each number of threads in the race."""
-THREADS_WORTH = 1.3
-"""More threads must be faster by this factor: less is noise on a shared machine, and other cores have other uses."""
+THREAD_WORTH = 0.8
+"""Least speed per thread, over that of one: below it a core serves better as another process (``2xthis``)."""
 FORMAT_WORTH = 1.15
 """A narrower format must be faster by this factor to be listed."""
 FULL_SECONDS = 30.0
@@ -133,9 +133,13 @@ def training_environment(threads: int) -> dict[str, str]:
 
 
 def measure_cpu(
-    machine: Machine, *, seconds: float, progress: Progress = lambda share, text: None
+    machine: Machine,
+    *,
+    seconds: float,
+    threads: int | None = None,
+    progress: Progress = lambda share, text: None,
 ) -> Measured:
-    """Measure the processor in about ``seconds``.
+    """Measure the processor in about ``seconds``, on ``threads`` (None: as many as a race finds worth it).
 
     Raises:
         UsageError: ``seconds`` is out of range.
@@ -152,8 +156,9 @@ def measure_cpu(
         progress(min(1.0 - left() / seconds, 1.0), text)
 
     backend = "torch" if find_spec("torch") is not None else "numpy"
+    counts = thread_candidates(machine.cores) if threads is None else tuple(sorted({1, threads}))
     try:
-        race = run_race(backend, machine.cores, seconds=seconds, show=show)
+        race = run_race(backend, counts, seconds=seconds, show=show)
     except MeasurementError as error:
         if backend == "numpy":
             raise
@@ -162,9 +167,9 @@ def measure_cpu(
             "numpy",
             (f"torch is installed but does not run, so NumPy was measured: {error.why}",),
         )
-        race = run_race(backend, machine.cores, seconds=seconds, show=show)
+        race = run_race(backend, counts, seconds=seconds, show=show)
     speeds = race_speeds({threads: report.timings for threads, report in race.items()})
-    threads = chosen_threads(speeds)
+    threads = threads or chosen_threads(speeds)
     chosen = race[threads]
     useful = useful_formats(chosen.timings, FORMATS[backend])
     fastest = max(
@@ -203,16 +208,22 @@ def measure_cpu(
 
 
 def run_race(
-    backend: str, cores: int, *, seconds: float, show: Callable[[str], None] = lambda text: None
+    backend: str, counts: Iterable[int], *, seconds: float, show: Callable[[str], None] = lambda text: None
 ) -> dict[int, Report]:
-    """Time the kernels of a training step with every candidate number of threads."""
-    probes = [Case("gemm", fmt, (1024, 256, 256, 0)) for fmt in FORMATS[backend][1:]]
+    """Time the kernels of a training step with each number of threads."""
+    kernels = case_lists.race_cases("fp32")
+    others = [
+        Case(case.kind, fmt, case.dims)
+        for fmt in FORMATS[backend][1:]
+        for case in kernels
+        if case.kind == "gemm"
+    ]
     race = {}
-    for threads in thread_candidates(cores):
+    for threads in counts:
         text = f"race: {threads} thread{'s' * (threads > 1)}"
         show(text)
         race[threads] = run_probe(
-            backend, threads, (*case_lists.race_cases("fp32"), *probes), seconds=RACE_SHARE * seconds, rounds=40,
+            backend, threads, (*kernels, *others), seconds=RACE_SHARE * seconds, rounds=40,
             on_sample=lambda _, text=text: show(text),
         )  # fmt: skip
     return race
@@ -258,21 +269,25 @@ def race_speeds(timings: Mapping[int, Iterable[Timing]]) -> dict[int, float]:
 
 
 def chosen_threads(speeds: Mapping[int, float]) -> int:
-    """The fewest threads that nothing beats by :data:`THREADS_WORTH`."""
-    best = max(speeds.values())
-    return min(threads for threads, speed in speeds.items() if speed * THREADS_WORTH >= best)
+    """The most threads that each still do :data:`THREAD_WORTH` of what one does alone."""
+    return max((n for n, speed in speeds.items() if speed >= THREAD_WORTH * n / min(speeds)), default=1)
 
 
 def useful_formats(timings: Iterable[Timing], formats: Iterable[str]) -> tuple[str, ...]:
     """The formats whose products are worth it: fp32, and those that beat it by :data:`FORMAT_WORTH`.
 
-    A processor without instructions for bf16 emulates it, at a fraction of the speed of fp32.
+    Each product is compared with the same one in fp32, which was timed in turn with it, so that a busy moment falls on
+    both. A processor without instructions for bf16 emulates it, at a fraction of the speed of fp32.
     """
-    best: dict[str, float] = {}
-    for t in timings:
-        if t.case.kind == "gemm":
-            best[t.case.number_format] = max(best.get(t.case.number_format, 0.0), t.case.flops / t.best)
-    return tuple(f for f in formats if f == "fp32" or best.get(f, 0.0) > FORMAT_WORTH * best.get("fp32", 0.0))
+    best = {(t.case.number_format, t.case.dims): t.best for t in timings if t.case.kind == "gemm"}
+
+    def gain(fmt: str) -> float:
+        ratios = [
+            best["fp32", dims] / s for (f, dims), s in best.items() if f == fmt and ("fp32", dims) in best
+        ]
+        return statistics.geometric_mean(ratios) if ratios else 0.0
+
+    return tuple(f for f in formats if f == "fp32" or gain(f) > FORMAT_WORTH)
 
 
 def run_probe(
