@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shapewright.lab import energy
-from shapewright.lab.energy import MEASURED, Meter, Power, power_here
+from shapewright.lab.energy import MEASURED, Meter, Power, package_energy, package_limit, power_here
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -27,6 +27,7 @@ class Machine:
             folder.mkdir(parents=True)
             (folder / "name").write_text(f"{name}\n")
             (folder / "max_energy_range_uj").write_text("9999999\n")
+            (folder / "constraint_0_power_limit_uw").write_text("65000000\n")
         self.turn(microjoules=9_000_000, busy_s=100.0)
 
     def turn(self, *, microjoules: int, busy_s: float) -> None:
@@ -53,6 +54,18 @@ def test_a_run_gets_its_share_of_the_packages(machine):
     machine.turn(microjoules=200_000, busy_s=106.0)
     assert meter.lap(2.0) == pytest.approx(0.6), "the counter began again at 10 J"
     assert meter.lap(1.0) == 0.0, "the system's clock has not moved"
+
+
+def test_the_platform_and_the_cores_are_not_counted_beside_the_packages(machine, tmp_path):
+    assert package_energy(machine.powercap) == pytest.approx(9.0)
+    assert package_limit(machine.powercap) == pytest.approx(65.0)
+    second = machine.powercap / "intel-rapl:2"
+    second.mkdir()
+    (second / "name").write_text("package-1\n")
+    assert package_limit(machine.powercap) is None, "one of two packages does not say"
+    (second / "constraint_0_power_limit_uw").write_text("45000000\n")
+    assert package_limit(machine.powercap) == pytest.approx(110.0)
+    assert package_limit(tmp_path / "absent") is None
 
 
 def test_what_cannot_be_read_is_unknown(machine, tmp_path):

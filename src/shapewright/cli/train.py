@@ -131,10 +131,11 @@ def _train(
     from shapewright.lab.state import check_suits, write_atomic
     from shapewright.lab.team import choose_layout, started, team_of
     from shapewright.lab.train import train
-    from shapewright.lab.training import default_device
+    from shapewright.lab.training import default_device, keep_freed_memory
     from shapewright.scaling.protocol_ladder import FEWEST_STEPS
 
     torch.set_num_threads(chosen_threads)
+    keep_freed_memory()
     if choice is not None and started() > 1:
         raise UsageError(
             f"--tuned (={str(tuned)!r}) was measured in one process", f"{started()} run", "leave --tuned out"

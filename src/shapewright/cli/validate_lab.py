@@ -14,7 +14,7 @@ def command(
     hardware: Annotated[
         str, typer.Argument(help="The machine's file, written here by shapewright measure.")
     ] = "this",
-    rounds: Annotated[int, typer.Option(min=1, help="Visits of every shape; the shortest step counts.")] = 12,
+    rounds: Annotated[int, typer.Option(min=1, help="Visits of every shape; the median step counts.")] = 12,
     json: o.Json = False,
 ) -> None:
     """Predict the training steps of twelve held-out shapes, then run them.
@@ -56,7 +56,7 @@ def command(
     console = out()
     console.print(table)
     clock = "CPU time of one thread" if threads == 1 else f"wall time of {threads} threads"
-    console.print(f"median error {median:.1%}, worst {worst:.1%}; shortest of {rounds} visits, {clock}")
+    console.print(f"median error {median:.1%}, worst {worst:.1%}; median of {rounds} visits, {clock}")
 
 
 def _slice(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from shapewright.evidence import Figure
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.calibration import Fit
 from shapewright.lab import fit_kernels
-from shapewright.lab.bench import Measured, Timing, package_limit
+from shapewright.lab.bench import Measured, Timing
+from shapewright.lab.energy import package_limit
 from shapewright.lab.fit_kernels import (
     Bounds,
     attention_rows,

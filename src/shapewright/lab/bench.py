@@ -28,6 +28,7 @@ from typing import Any
 from shapewright.errors import MeasurementError, UsageError
 from shapewright.lab import cases as case_lists
 from shapewright.lab.cases import PROCESSOR, Case, Sizes
+from shapewright.lab.energy import package_energy
 from shapewright.lab.machine import Machine
 from shapewright.lab.probe import FIRST_PATIENCE
 
@@ -375,23 +376,3 @@ def _parse(line: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return message if isinstance(message, dict) else {}
-
-
-def package_energy(root: Path = Path("/sys/class/powercap")) -> float | None:
-    """Joules counted by the processor packages (RAPL); None where they cannot be read."""
-    try:
-        counters = [int((zone / "energy_uj").read_text()) for zone in root.glob("intel-rapl:[0-9]")]
-    except (OSError, ValueError):
-        return None
-    return sum(counters) * 1e-6 if counters else None
-
-
-def package_limit(root: Path = Path("/sys/class/powercap")) -> float | None:
-    """Watts that the processor packages may draw for long (RAPL); None where they cannot be read."""
-    try:
-        limits = [
-            int((zone / "constraint_0_power_limit_uw").read_text()) for zone in root.glob("intel-rapl:[0-9]")
-        ]
-    except (OSError, ValueError):
-        return None
-    return sum(limits) * 1e-6 if limits else None

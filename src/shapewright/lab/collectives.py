@@ -198,8 +198,8 @@ def _collective(kind: str, elements: int, count: int, device: str) -> Any:
     whole = torch.zeros(elements, device=device)
     calls = {
         "all_reduce": lambda: dist.all_reduce(whole),
-        "all_gather": lambda: dist.all_gather_into_tensor(whole, part),
-        "reduce_scatter": lambda: dist.reduce_scatter_tensor(part, whole),
+        "all_gather": lambda: dist.all_gather_single(whole, part),
+        "reduce_scatter": lambda: dist.reduce_scatter_single(part, whole),
         "all_to_all": lambda: dist.all_to_all_single(other, part),
     }
     return calls[kind]

@@ -107,6 +107,23 @@ class Meter:
         return known, (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
 
+def package_energy(powercap: Path | None = None) -> float | None:
+    """Joules that the processor packages counted so far; None where they cannot be read."""
+    return _total(powercap, "energy_uj")
+
+
+def package_limit(powercap: Path | None = None) -> float | None:
+    """Watts that the processor packages may draw for long; None where they cannot be read."""
+    return _total(powercap, "constraint_0_power_limit_uw")
+
+
+def _total(powercap: Path | None, name: str) -> float | None:
+    """A number of every package in millionths, summed; None where one is unknown."""
+    found = [_number(zone / name) for zone in _packages(powercap or POWERCAP)]
+    known = [number for number in found if number is not None]
+    return 1e-6 * sum(known) if known and len(known) == len(found) else None
+
+
 def _packages(powercap: Path) -> list[Path]:
     """The zones of whole packages; others lie inside them or span the platform."""
     found = []

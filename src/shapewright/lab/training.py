@@ -160,6 +160,23 @@ def faster_precision(
     return min(formats, key=lambda name: times[name]), times
 
 
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed, as ``bench.training_environment`` has it where steps are measured.
+
+    Otherwise it maps and clears large tensors anew in every step. Nothing happens under another C library.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
+        if mallopt is not None:
+            mallopt(parameter, value)
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+"""Parameters of ``mallopt`` (glibc, malloc.h)."""
+
+
 def clock_of(device: str) -> Callable[[], float]:
     """The process's own clock where it has one thread on a processor, for a neighbour does not lengthen that."""
     return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
