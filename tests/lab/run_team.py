@@ -98,7 +98,7 @@ def four(folder: Path) -> Any:
 
 
 def other_layers(folder: Path) -> Any:
-    return runs(folder, CUT_TRAINING, FULLY)
+    return runs(folder, CUT_TRAINING, FULLY, COPIES)
 
 
 def resumed(folder: Path) -> Any:

@@ -29,7 +29,7 @@ DAY = date(2030, 1, 2)
 def measures(monkeypatch: pytest.MonkeyPatch, measured: Measured, tmp_path: Path) -> Path:
     """The verb in an empty folder, with the measuring itself replaced by a made-up one."""
 
-    def made(name: str, seconds: float, cpu: bool, progress: object) -> object:
+    def made(name: str, seconds: float, threads: int | None, cpu: bool, progress: object) -> object:
         return measured, *describe(measured, name=name, today=DAY)
 
     monkeypatch.setattr(verb, "_measure", made)

@@ -146,18 +146,22 @@ def test_collectives_are_timed_as_long_as_the_slowest_process(folder):
 
 def test_the_layout_is_the_plans_or_what_was_asked_for():
     sharded = Plan(tp=2, dp_shard=4, dp_replicate=2, sharding=SHARDING.index("parameters"))
-    assert choose_layout(sharded, 16) == Layout(replicate=2, shard=4, tp=2)
-    assert choose_layout(Plan(dp_shard=4, sharding=1), 4) == Layout(shard=4, regather=False)
-    assert choose_layout(Plan(dp_shard=4, sharding=0), 4) == Layout(replicate=4)
-    assert choose_layout(sharded, 1) == Layout()
-    assert choose_layout(Plan(), 3) == Layout(shard=3)
-    assert choose_layout(sharded, 6, tp=3, sharding="none") == Layout(replicate=2, tp=3)
+    assert choose_layout(sharded, 16, device="cuda") == Layout(replicate=2, shard=4, tp=2)
+    assert choose_layout(Plan(dp_shard=4, sharding=1), 4, device="cuda") == Layout(shard=4, regather=False)
+    assert choose_layout(Plan(dp_shard=4, sharding=0), 4, device="cuda") == Layout(replicate=4)
+    assert choose_layout(sharded, 1, device="cuda") == Layout()
+    assert choose_layout(Plan(), 3, device="cuda") == Layout(shard=3)
+    assert choose_layout(sharded, 6, tp=3, sharding="none", device="cuda") == Layout(replicate=2, tp=3)
+    here = {"device": "cpu"}
+    assert choose_layout(Plan(dp_shard=4, sharding=1), 4, **here) == Layout(replicate=4), "memory is one"
+    assert choose_layout(Plan(), 3, **here) == Layout(replicate=3)
+    assert choose_layout(sharded, 16, **here) == choose_layout(sharded, 16, device="cuda")
     with pytest.raises(UsageError, match="8 processes were started"):
-        choose_layout(sharded, 8)
+        choose_layout(sharded, 8, device="cuda")
     with pytest.raises(NotCoveredError, match=r"pp \(=2\)"):
-        choose_layout(Plan(pp=2), 2)
+        choose_layout(Plan(pp=2), 2, device="cuda")
     with pytest.raises(UsageError, match="'all'"):
-        choose_layout(Plan(), 2, sharding="all")
+        choose_layout(Plan(), 2, sharding="all", device="cuda")
 
 
 def test_processes_are_torchruns(monkeypatch):

@@ -140,8 +140,9 @@ def _train(
         raise UsageError(
             f"--tuned (={str(tuned)!r}) was measured in one process", f"{started()} run", "leave --tuned out"
         )
-    layout = choose_layout(found.plan, started(), tp=tp, sharding=sharding)
-    with team_of(layout, default_device(on_cpu)) as team:
+    device = default_device(on_cpu)
+    layout = choose_layout(found.plan, started(), device=device, tp=tp, sharding=sharding)
+    with team_of(layout, device) as team:
         corpus = read_corpus(data, tokenizer)
         check_suits(found.shape, corpus)
         training, remark = _training(found, corpus, minutes, steps, learning_rate, precision, seed, team)

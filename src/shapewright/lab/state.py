@@ -27,6 +27,7 @@ from torch.nn import functional
 from shapewright.architecture.shape import Shape
 from shapewright.errors import DivergedError, MeasurementError, UsageError
 from shapewright.lab.attend import BLOCK
+from shapewright.lab.copies import Gradients
 from shapewright.lab.corpus import Corpus, Rows, Windows, judged_windows
 from shapewright.lab.nets import Net, choose_kernels, initialise
 from shapewright.lab.spread import Orders, clip, cut, spread, whole
@@ -87,7 +88,12 @@ class TrainState:
             # The tables that are cached depend on their arguments only.
             warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
             self.net.compile()
-        self._orders: Orders = {} if team.alone else spread(self.net, team)
+        self._gradients = (
+            Gradients(self.net.parameters(), team.layout.copies)
+            if team.layout.whole and device == "cpu"
+            else None
+        )
+        self._orders: Orders = {} if team.alone or self._gradients else spread(self.net, team)
         self.patches = setup.shape.patches
         check_suits(setup.shape, corpus)
         self.windows = (
@@ -127,19 +133,22 @@ class TrainState:
             loss = self._loss(piece) * (micro / share)
             loss.backward()
             total += float(loss.detach())
-        total = team.mean(total)
+        total = team.mean(total) if self._gradients is None else self._gradients.mean(total)
         if not np.isfinite(total):
             raise DivergedError(
                 f"the loss is {total} at step {self.step + 1}",
                 f"learning rate {learning_rate:.3g}, batch {s.batch_tokens} tokens, {s.precision}",
                 "try a lower --learning-rate, or --precision fp32",
             )
-        norm = torch.nn.utils.clip_grad_norm_ if team.alone else clip
+        norm = torch.nn.utils.clip_grad_norm_ if team.alone or self._gradients else clip
         norm(self.net.parameters(), s.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        if self._gradients is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            self._gradients.clear()
         self.step += 1
         return total
 

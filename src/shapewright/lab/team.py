@@ -1,11 +1,12 @@
 """The processes that train one model together: how a step is split over them, and what they tell each other.
 
 Decisions: the layout is the design's own plan where as many processes were started as it has devices; else it is
-asked for, and a design for one device shares batch and weights among all of them. Pipelines, contexts and experts are
-not split here. torchrun's variables say who is who; gloo carries the messages of processors, NCCL those of CUDA devices.
-Tensor parallelism joins neighbouring processes, which share the fastest links. What depends on a clock (the end of a
-budget, when to save) is the first process's word, so that all do the same; and only the first one writes, so what goes
-wrong there ends them all with its own message.
+asked for, and a design for one device shares its batch among all of them, on CUDA devices its weights too. Processors
+hold whole copies where a plan cuts the optimiser's state or gradients only: their memory is one, and FSDP2 costs small
+models there more than it saves. Pipelines, contexts and experts are not split here. torchrun's variables say who is who;
+gloo carries the messages of processors, NCCL those of CUDA devices. Tensor parallelism joins neighbouring processes,
+which share the fastest links. What depends on a clock (the end of a budget, when to save) is the first process's word, so
+that all do the same; and only the first one writes, so what goes wrong there ends them all with its own message.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class Layout:
         """Data-parallel parts of the batch."""
         return self.replicate * self.shard
 
+    @property
+    def whole(self) -> bool:
+        """Whether several processes each hold a whole model."""
+        return self.replicate > 1 and self.shard == self.tp == 1
+
     def describe(self) -> str:
         """One line for people."""
         if self.processes == 1:
@@ -66,8 +72,8 @@ class Layout:
         return f"{self.processes} processes: " + ", ".join(part for part in parts if part)
 
 
-def layout_of(plan: Plan) -> Layout:
-    """The layout that a plan asks for; ZeRO-1 runs as ZeRO-2.
+def layout_of(plan: Plan, device: str) -> Layout:
+    """The layout that a plan asks for on ``cpu`` or ``cuda``; ZeRO-1 runs as ZeRO-2, and both as copies on processors.
 
     Raises:
         NotCoveredError: the plan splits what is not split here.
@@ -80,6 +86,8 @@ def layout_of(plan: Plan) -> Layout:
                 "say how to split it, for example --tp 1, or export the design",
             )  # fmt: skip
     word = SHARDING[int(plan.sharding)]
+    if device == "cpu" and int(plan.tp) == 1 and word != "parameters":
+        word = "none"
     return _layout(int(plan.dp), int(plan.dp_replicate), int(plan.tp), word)
 
 
@@ -90,13 +98,14 @@ def _layout(copies: int, replicate: int, tp: int, sharding: str) -> Layout:
 
 
 def choose_layout(
-    plan: Plan, processes: int, *, tp: int | None = None, sharding: str | None = None
+    plan: Plan, processes: int, *, device: str, tp: int | None = None, sharding: str | None = None
 ) -> Layout:
     """The layout of a run on so many processes.
 
     Args:
         plan: the design's.
         processes: how many were started.
+        device: ``cpu`` or ``cuda``.
         tp: processes that share each layer, where it is asked for.
         sharding: what the data-parallel ones cut, a word of ``SHARDING``, where it is asked for.
 
@@ -119,11 +128,11 @@ def choose_layout(
         return _layout(processes // tp, 1, tp, sharding)
     planned = int(plan.num_devices)
     if processes == planned:
-        return layout_of(plan)
+        return layout_of(plan, device)
     if processes == 1:
         return Layout()
     if planned == 1:
-        return Layout(shard=processes)
+        return Layout(replicate=processes) if device == "cpu" else Layout(shard=processes)
     raise UsageError(
         f"{processes} processes were started", f"the design's plan is for {planned} devices: {plan.describe()}",
         f"start {planned}, or say how to split it, for example --tp 1",
