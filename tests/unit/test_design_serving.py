@@ -10,11 +10,15 @@ from shapewright.api import design
 from shapewright.architecture.catalog import resolve_model
 from shapewright.architecture.graph import num_params
 from shapewright.architecture.shape import SelfAttention
+from shapewright.cost.price import cost_model
 from shapewright.designs.build import make_design
 from shapewright.designs.serving import Serve, choose_served, parse_serve, shape_rate
 from shapewright.errors import ShapewrightError
 from shapewright.hardware.catalog import parse_cluster
+from shapewright.plan.deployment import ServingGoal
 from shapewright.plan.engine import find_engine
+from shapewright.plan.serving_formats import serving_formats
+from shapewright.plan.serving_search import plan_serving
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options, rank
 
@@ -70,6 +74,9 @@ def test_the_chosen_shape_is_the_one_that_was_planned():
     options = Options(family="mla", shape={"width": 2048, "head_dim": 128, "kv_heads": 4})
     serve = parse_serve("isl=4000 osl=1000 tokens=1e13 tpot=20ms")
     chosen = choose_served(rank(cluster, budget, options), cluster, budget, options, serve)
-    rated = shape_rate(chosen.ranking.shape(chosen.ranking.best), cluster, find_engine("vllm"), serve)
-    assert rated is not None
-    assert f"served at {rated[0]:,.0f} tokens/s" in chosen.reasons[0].text
+    shape = chosen.ranking.shape(chosen.ranking.best)
+    plan = plan_serving(
+        shape, cluster=cluster, model=cost_model(cluster.accelerator), engine=find_engine("vllm"),
+        formats=serving_formats("fp8", shape, cluster.accelerator), goal=ServingGoal(isl=4000.0, osl=1000.0, tpot=0.02),
+    )  # fmt: skip
+    assert f"served at {plan.picks[0][1].per_device:,.0f} tokens/s" in chosen.reasons[0].text

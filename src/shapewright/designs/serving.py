@@ -3,9 +3,10 @@
 Decisions: the training budget is spent whole by every candidate, so what is left to choose is the serving cost at a
 loss that is no worse than the tie width of the law above the pure-training optimum's. Key-value heads, head size, layers,
 width and (where the family is searched) the mixer pattern move; each candidate is planned on the same accelerators by
-the closed form of ``plan.serving``, at its best split and concurrency within the goals. The law sees key-value heads
-only by their parameters, so groups larger than ``WIDEST_GROUP`` are not offered. The pure-training optimum is planned in
-the same way and what it would have cost is said.
+the closed form of ``plan.serving``, at its best split and concurrency within the goals, prefilling and decoding together.
+The best few of these and the pure-training optimum are then planned whole, as ``serve-plan`` does, so that both tell the
+same of one model. The law sees key-value heads only by their parameters, so groups larger than ``WIDEST_GROUP`` are not
+offered.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shapewright.architecture.shape import SelfAttention, Shape
+from shapewright.cost.price import cost_model
 from shapewright.designs.document import Assumption, Reason
 from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.deployment import ServingGoal
 from shapewright.plan.engine import Engine, find_engine
 from shapewright.plan.serving_formats import ServingFormats, serving_formats
-from shapewright.plan.serving_search import serving_rate
+from shapewright.plan.serving_search import plan_serving, serving_rate
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options, rank
 from shapewright.search.ranking import Ranking
@@ -32,6 +34,8 @@ WIDEST_GROUP = 16
 """Query heads that share a key head at most; published models go to 16 (GLM-4.5: 12, Qwen3-235B: 16)."""
 KV_HEADS = (2, 4, 8)
 HEAD_DIMS = (64, 128)
+FINALISTS = 3
+"""Shapes that are planned whole."""
 LOOKED_AT = 40
 """Shapes of each lattice that are planned: those of the fewest active parameters within the tie."""
 
@@ -95,7 +99,7 @@ class Rated:
     shape: Shape
     loss: float
     tokens_per_s: float
-    """Output tokens per second and device [1/s]."""
+    """Output tokens per second and device [1/s]; 0 where it is not rated yet."""
     how: str
     """Split and concurrency."""
     ranking: Ranking
@@ -127,19 +131,19 @@ def choose_served(
     best = ranking.best
     bar = float(ranking.loss[best]) + ranking.tie_width
     engine = find_engine(serve.engine)
-    optimum = _rate(ranking, best, cluster, engine, serve)
     rated = [
         found for item in _lattices(ranking, cluster, budget, options)
         for index in _eligible(item, bar) if (found := _rate(item, index, cluster, engine, serve)) is not None
     ]  # fmt: skip
-    if optimum is not None:
-        rated.append(optimum)
-    if not rated:
+    optimum = _planned(_candidate(ranking, best), cluster, engine, serve)
+    finalists = [_planned(each, cluster, engine, serve) for each in _fastest(rated)]
+    able = [each for each in (optimum, *finalists) if each is not None]
+    if not able:
         raise InfeasibleError(
             "no shape that trains as well as the best can be served within the goals",
             f"{serve.describe()} on {cluster.name}", "loosen tpot or ttft in --serve, or use more devices",
         )  # fmt: skip
-    chosen = max(rated, key=lambda item: item.tokens_per_s)
+    chosen = max(able, key=lambda item: item.tokens_per_s)
     pinned = replace(options, shape=chosen.pins, family=chosen.ranking.arm_of(chosen.index).family)
     others = np.arange(chosen.ranking.loss.size) != chosen.index
     dearer = int(np.isfinite(chosen.ranking.loss[others]).sum())
@@ -178,20 +182,48 @@ def _eligible(ranking: Ranking, bar: float) -> list[int]:
     return within[np.argsort(ranking.active_params[within], kind="stable")][:LOOKED_AT].tolist()
 
 
+def _fastest(rated: list[Rated]) -> list[Rated]:
+    """The few with the highest rates; of lattices that share a shape it counts once."""
+    first = {str(each.pins): each for each in sorted(rated, key=lambda each: each.tokens_per_s)}
+    return sorted(first.values(), key=lambda each: -each.tokens_per_s)[:FINALISTS]
+
+
 def _rate(ranking: Ranking, index: int, cluster: Cluster, engine: Engine, serve: Serve) -> Rated | None:
+    """A candidate with its rate by replicas that prefill and decode; None where it cannot be served or offered."""
+    found = _candidate(ranking, index)
+    mixer = found.shape.blocks[0].mixer
+    if isinstance(mixer, SelfAttention) and mixer.heads / mixer.kv_heads > WIDEST_GROUP:
+        return None
+    rate = shape_rate(found.shape, cluster, engine, serve)
+    return None if rate is None else replace(found, tokens_per_s=rate[0], how=rate[1])
+
+
+def _planned(rated: Rated, cluster: Cluster, engine: Engine, serve: Serve) -> Rated | None:
+    """The same with the cheapest deployment within the goals of all; None where there is none."""
+    goal = ServingGoal(isl=serve.isl, osl=serve.osl, tpot=serve.tpot, ttft=serve.ttft)
+    try:
+        plan = plan_serving(
+            rated.shape, cluster=cluster, model=cost_model(cluster.accelerator), engine=engine,
+            formats=_formats(rated.shape, cluster, serve), goal=goal,
+        )  # fmt: skip
+    except InfeasibleError:
+        return None
+    d = plan.picks[0][1]
+    apart = f", {d.prefill_replicas} of {d.replicas} replicas prefill" if d.prefill_replicas else ""
+    how = f"tp {d.layout.tp}, {d.concurrency:.0f} requests at a time{apart}, {d.tpot * 1e3:.3g} ms a token"
+    return replace(rated, tokens_per_s=d.per_device, how=how)
+
+
+def _candidate(ranking: Ranking, index: int) -> Rated:
+    """A candidate that is not rated yet."""
     shape = ranking.shape(index)
     mixer = shape.blocks[0].mixer
     heads = mixer if isinstance(mixer, SelfAttention) else None
-    if heads is not None and heads.heads / heads.kv_heads > WIDEST_GROUP:
-        return None
-    rated = shape_rate(shape, cluster, engine, serve)
-    if rated is None:
-        return None
     pins = {"width": int(shape.hidden_size), "depth": int(shape.num_layers), "ffn_size": _ffn(shape)}
     if heads is not None:
         pins |= {"heads": int(heads.heads), "kv_heads": int(heads.kv_heads), "head_dim": int(heads.head_dim)}
-    return Rated(shape=shape, loss=float(ranking.loss[index]), tokens_per_s=rated[0], how=rated[1], ranking=ranking,
-                 index=index, pins=pins)  # fmt: skip
+    return Rated(shape=shape, loss=float(ranking.loss[index]), tokens_per_s=0.0, how="", ranking=ranking, index=index,
+                 pins=pins)  # fmt: skip
 
 
 def _ffn(shape: Shape) -> int:
