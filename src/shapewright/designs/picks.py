@@ -84,9 +84,7 @@ def picks(ranking: Ranking, budget: Budget, pins: Mapping[str, int]) -> tuple[Pi
     if None not in served:
         fast = int(np.argmin([each[0] for each in served if each]))
         second, devices = served[fast] or (0.0, 0)
-        text = (
-            f"{format_quantity(second, 's')} per token for one request, {devices} device{'s' * (devices > 1)}"
-        )
+        text = f"{format_quantity(second, 's')} per token for one request in 16 bits, {devices} device{'s' * (devices > 1)}"
         found.append(_pick(ranking, members[fast], "fastest to serve", text, "plan.serving"))
     robust = _most_robust(ranking, members, budget, pins)
     return (*found, *((robust,) if robust else ()))
@@ -195,8 +193,12 @@ def _elasticity(
     other = "" if best == 0 else f", then with {summary(ranking, members[best])}"
     return Elasticity(
         resource=name, loss_change=change, tokens_change=tokens, summary=summary(ranking, members[best]),
-        text=f"10 % more {name}: loss {change:+.4f}, the choice reads {tokens:+.1%} tokens{other}",
+        text=f"10 % more {name}: {_moved(change)}, the choice reads {tokens:+.1%} tokens{other}",
     )  # fmt: skip
+
+
+def _moved(change: float) -> str:
+    return f"loss {change:+.4f}" if change < -5e-5 else "the same loss"
 
 
 def _capped(device: Accelerator) -> bool:
