@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shapewright.architecture.catalog import load_model
-from shapewright.designs.corpora import FAR, corpus_trust, elsewhere
-from shapewright.scaling.law import law_names, load_law
+from shapewright.designs.corpora import corpus_trust, elsewhere
+from shapewright.scaling.law import FAR_COMPUTE, law_names, load_law
 from shapewright.search.learning import learned_loss, traits_of
 
 
@@ -19,7 +19,7 @@ def test_other_corpora_are_asked_for_the_same_run(name: str) -> None:
     for other, loss in losses.items():
         told = learned_loss(load_law(other), traits, tokens=3e11, number_format="bf16")
         assert float(told.loss) == loss
-        assert told.extrapolation <= FAR
+        assert told.extrapolation <= FAR_COMPUTE
         assert load_law(other).dataset != law.dataset
     assert len({load_law(other).dataset for other in losses}) == len(losses)
     row = corpus_trust(law, losses)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import shapewright as sw
 from shapewright.architecture.graph import num_active_params, num_params
-from shapewright.errors import UnknownNameError
+from shapewright.errors import NotCoveredError, UnknownNameError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.plan.rules import check_plan
-from shapewright.scaling.experts import MEASURED_RATIO
+from shapewright.report.explanation import explanation
+from shapewright.report.html import html_report
+from shapewright.report.markdown import markdown_report
+from shapewright.scaling.experts import SPARSEST_RATIO
 from shapewright.scaling.law import load_law
 from shapewright.scaling.mixers import PRIORS
 from shapewright.search.arm import BOUNDED_WINDOW, Job, price_arm, scout
 from shapewright.search.budget import Budget
+from shapewright.search.coverage import covered
 from shapewright.search.engine import run_tasks
 from shapewright.search.families import FAMILIES, families
 from shapewright.search.joint import Options, rank, workload_for
@@ -39,7 +45,7 @@ def test_a_table_of_layers_counts_what_its_shapes_count(name: str) -> None:
         tied_embeddings=False,
     )
     assert table.layer.size > 20
-    assert (table.params <= MEASURED_RATIO * table.active_params).all()
+    assert (table.params <= SPARSEST_RATIO * table.active_params).all()
     assert set(mixer_shares(table.layers)) <= set(PRIORS)
     for index in range(0, table.layer.size, max(table.layer.size // 5, 1)):
         shape = table.shape(index)
@@ -82,6 +88,38 @@ def test_the_choice_of_a_search_over_families_can_be_run() -> None:
         check_plan(ranking.plan(int(index)), ranking.shape(int(index)), CLUSTER)
     by_rule = sum(n for rule, n in ranking.rejected.items() if rule != "memory of the fullest device")
     assert sum(arm.sweep.num_priced for arm in ranking.arms) + by_rule == ranking.num_pairs
+
+
+def test_a_family_without_a_kernel_is_left_out_by_name_in_every_output() -> None:
+    """Nobody measured a gated DeltaNet on an MI250X, and no relative lends one."""
+    few = Options(
+        family="hybrid", seq_len=2048, shape={"width": 2048}, plan={"micro_batch": 2, "tp": 1, "recompute": 0}
+    )
+    ranking = rank(parse_cluster("8xmi250x"), Budget(kind="time", value=86400.0), few)
+    assert set(ranking.left_out) == {"deltanet"}
+    assert {arm.family for arm in ranking.arms} == {family.name for family in families("hybrid")} - {
+        "deltanet"
+    }
+    design = sw.design("8xmi250x", hours=24, options=few)
+    texts = {
+        "json": design.to_json(),
+        "html": html_report(design),
+        "markdown": markdown_report(design),
+        "explain": json.dumps(explanation(design)),
+        "notebook": design._repr_html_(),
+    }
+    for name, text in texts.items():
+        assert "LEFT OUT of the search: deltanet: gdn/scan/bf16" in text, name
+        assert "shapewright measure" in text, name
+    with pytest.raises(NotCoveredError, match="gdn/scan"):
+        rank(parse_cluster("8xmi250x"), Budget(kind="time", value=86400.0), replace(few, family="deltanet"))
+
+
+def test_hardware_that_can_price_no_family_refuses() -> None:
+    workload = workload_for(parse_cluster("8xmi250x"), Options())
+    with pytest.raises(NotCoveredError, match="none of 2 families"):
+        covered([FAMILIES["deltanet"], FAMILIES["deltanet, 128 experts"]], [workload])
+    assert covered([FAMILIES["dense"]], [workload])[1] == {}
 
 
 def test_a_family_that_is_not_known_is_named() -> None:

@@ -65,6 +65,7 @@ def test_verbs_that_are_no_design_mark_it_too() -> None:
     for words in (
         ["portfolio", "--flops", "1e26"],
         ["compare", "transformer", "mamba2", "--on", "64xb200_sxm", "--budget", "20000d"],
+        ["whatif", "--on", "h100_sxm", "--set", "memory=1.5x", "--days", "1e7"],
     ):
         for options in ([], ["--json"]):
             run = CliRunner().invoke(app, [*words, *options])

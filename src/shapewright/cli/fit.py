@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from shapewright.cli import options as o
 from shapewright.errors import UsageError
@@ -18,9 +19,22 @@ if TYPE_CHECKING:
     from shapewright.scaling.law import Law
     from shapewright.scaling.study import Study
 
+
+class FileIsLaw(TyperGroup):
+    """``fit FILE`` is ``fit law FILE``: a first word that ends in .csv, or is a file, names no command."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command and its arguments."""
+        named = bool(args) and args[0] not in self.commands
+        if named and (args[0].endswith(".csv") or Path(args[0]).is_file()):
+            args = ["law", *args]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="fit",
-    help="Fit laws and calibrations to measurements.",
+    cls=FileIsLaw,
+    help="Fit laws and calibrations to measurements. fit FILE.csv is fit law FILE.csv.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

@@ -120,10 +120,11 @@ def mean_power(board: Board, wanted: ArrayLike, limit: float | None = None) -> N
 
 
 def slow_down(board: Board, wanted: ArrayLike, limit: float) -> NDArray[np.float64]:
-    """How much longer a kernel takes under ``limit`` than under the board's own limit; at least 1."""
-    if limit >= board.limit:
-        return np.ones(np.shape(wanted))
+    """How much longer a kernel takes under ``limit`` than under the board's own; below 1 under a higher one, where it is
+    throttled now: it then draws what it asks for, as far as the higher limit lets it."""
     c = board.coefficients
     drawn = mean_power(board, wanted) - c["idle"] * board.limit
+    if limit >= board.limit:
+        return (drawn / (mean_power(board, wanted, limit) - c["idle"] * board.limit)) ** (1.0 / CUBE)
     room = max(c["cap"] * limit - c["idle"] * board.limit, 1e-2 * board.limit)
     return np.maximum(drawn / room, 1.0) ** (1.0 / CUBE)

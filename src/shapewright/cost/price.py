@@ -387,7 +387,7 @@ class CostModel:
     def sustained(
         self, seconds: Array, flops: ArrayLike, num_bytes: ArrayLike, number_format: str, kind: str
     ) -> Array:
-        """``seconds`` measured under the TDP, as they become under a lower ``power_cap``; unchanged without one."""
+        """``seconds`` measured under the TDP, as they become under another ``power_cap``; unchanged without one."""
         cap = capped(self.accelerator)
         if cap is None:
             return seconds

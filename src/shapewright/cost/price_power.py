@@ -1,4 +1,4 @@
-"""The power of a board while it runs kernels: joules of a kernel, and how much a lower limit slows it."""
+"""The power of a board while it runs kernels: joules of a kernel, and how much another limit changes its time."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ def kernel_joules(accelerator: Accelerator, board: Board, device: Device, kernel
 
 
 def capped(accelerator: Accelerator) -> float | None:
-    """The power cap where it lies below the TDP [W]; None where nothing is capped."""
+    """The power cap where it is not the TDP [W]; None where nothing is capped. Above the TDP it is a question about
+    hardware that does not exist."""
     cap, tdp = accelerator.power_cap, accelerator.tdp
-    return cap.value if cap is not None and tdp is not None and cap.value < tdp.value else None
+    return cap.value if cap is not None and tdp is not None and cap.value != tdp.value else None
 
 
 def slowed(board: Board, device: Device, kernel: Kernel, cap: float) -> Array:

@@ -22,6 +22,19 @@ def rejected(ranking: Ranking) -> tuple[Rejected, ...]:
     return tuple(Rejected(reason=rule, count=count) for rule, count in rows)
 
 
+def left_out(ranking: Ranking) -> tuple[str, ...]:
+    """One line for every reason why families were not searched, with what would bring them back."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in ranking.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    return tuple(
+        f"LEFT OUT of the search: {'; '.join(names)}: {reason}. The rest was searched whole. To bring "
+        f"{'them' if len(names) > 1 else 'it'} back, measure the kernel there (shapewright measure) or calibrate from its "
+        "tables (shapewright fit calibrations)"
+        for reason, names in reasons.items()
+    )
+
+
 def _candidate(ranking: Ranking, index: int) -> Candidate:
     arm, row = ranking.place(index)
     shape, sweep = ranking.shape(index), arm.sweep

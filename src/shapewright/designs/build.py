@@ -9,7 +9,7 @@ import numpy as np
 
 from shapewright.architecture.graph import num_active_params
 from shapewright.architecture.shape import ExpertsFFN, Shape
-from shapewright.designs.alternatives import candidates, loss_curve, reasons, rejected
+from shapewright.designs.alternatives import candidates, left_out, loss_curve, reasons, rejected
 from shapewright.designs.compose import Context, compose, overrides
 from shapewright.designs.document import Assumption, Design, Rejected, Request
 from shapewright.designs.picks import elasticities, picks, tie_family
@@ -24,7 +24,15 @@ from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan, default_plan
 from shapewright.plan.rules import check_batch, check_plan
 from shapewright.plan.table import enumerate_plans
-from shapewright.scaling.experts import EXPERTS_SOURCE, SHARE, SHARE_SD, effective_size, ln_cut
+from shapewright.scaling.experts import (
+    BEYOND_SD,
+    EXPERTS_SOURCE,
+    MEASURED_RATIO,
+    SHARE,
+    SHARE_SD,
+    effective_size,
+    ln_cut,
+)
 from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.scaling.mixers import PRIORS
 from shapewright.scaling.recipe import batch_tokens, default_recipe_law
@@ -93,6 +101,7 @@ def make_design(
             *_design_assumptions(ranking, options, budget),
             *(serving.assumptions if serving else ()),
         ),
+        warnings=left_out(ranking),
     )
     return compose(
         request,
@@ -420,7 +429,8 @@ def _design_assumptions(ranking: Ranking, options: Options, budget: Budget) -> t
             Assumption(
                 name="loss of experts",
                 text=f"as a dense model of {size:.2g} times the active parameters: (total/active)^{SHARE:g}, power "
-                f"+-{SHARE_SD:g}, times {cut:.2f} for {seen:.3g} experts of a token",
+                f"+-{SHARE_SD:g} (beyond {MEASURED_RATIO:g} +-{BEYOND_SD:g}), times {cut:.2f} for {seen:.3g} experts of a "
+                "token",
                 kind="fitted",
                 source=EXPERTS_SOURCE,
             )

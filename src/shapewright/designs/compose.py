@@ -44,7 +44,12 @@ from shapewright.designs.figures import (
 )
 from shapewright.designs.pacing import pace_of
 from shapewright.designs.repeated import data_assumption, repetition, repetition_warnings
-from shapewright.designs.siblings import conditional_sibling, outside_shapes
+from shapewright.designs.siblings import (
+    conditional_sibling,
+    leverage_sibling,
+    outside_shapes,
+    outside_sparsity,
+)
 from shapewright.evidence import Figure, moved_by
 from shapewright.hardware.checks import check_mfu
 from shapewright.plan.memory import FRAGMENTATION
@@ -73,6 +78,7 @@ class Context:
     picks: tuple[Pick, ...] = ()
     elasticities: tuple[Elasticity, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def compose(
@@ -111,7 +117,7 @@ def compose(
     chosen_recipe: Recipe | None = None
     repeated: Repetition | None = None
     beside: list[Trust] = []
-    warnings: list[str] = []
+    warnings: list[str] = [*context.warnings]
     power = mean_power(priced, workload)
     if tokens is not None:
         given = Figure(value=tokens, unit="1", kind="assumed", source="given")
@@ -169,10 +175,10 @@ def compose(
             )
             if factor > 1.0:
                 warnings.append(_extrapolation(law, factor))
-            warnings += outside_shapes(law, traits)
+            warnings += (*outside_shapes(law, traits), *outside_sparsity(law, traits))
             asked = {"tokens": tokens, "number_format": workload.precision.matmul_format}
-            sibling = conditional_sibling(law, traits, **asked)
-            beside += [row for row in (sibling, corpus_trust(law, elsewhere(law, traits, **asked))) if row]
+            siblings = (conditional_sibling(law, traits, **asked), leverage_sibling(law, traits, **asked))
+            beside += [row for row in (*siblings, corpus_trust(law, elsewhere(law, traits, **asked))) if row]
             if float(shape.vocab_size) < FEW_TOKENS and law.unit != "nat/byte":
                 warnings.append(_bytes(law, float(shape.vocab_size), loss))
     return Design(

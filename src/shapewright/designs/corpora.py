@@ -12,11 +12,8 @@ from collections.abc import Iterable
 
 from shapewright.designs.document import Trust
 from shapewright.errors import ShapewrightError
-from shapewright.scaling.law import Law, law_names, load_law
+from shapewright.scaling.law import FAR_COMPUTE, Law, law_names, load_law
 from shapewright.search.learning import Traits, learned_loss
-
-FAR = 100.0
-"""Factor of compute beyond a law's runs from which on it is not asked."""
 
 
 def elsewhere(law: Law, traits: Traits, *, tokens: float, number_format: str) -> dict[str, float]:
@@ -29,7 +26,7 @@ def elsewhere(law: Law, traits: Traits, *, tokens: float, number_format: str) ->
             told = learned_loss(other, traits, tokens=tokens, number_format=number_format)
         except ShapewrightError:
             continue
-        if float(told.extrapolation) <= FAR:
+        if float(told.extrapolation) <= FAR_COMPUTE:
             found.setdefault(other.dataset, (float(told.loss), other.name))
     return {name: loss for loss, name in sorted(found.values())}
 

@@ -4,7 +4,8 @@ Decisions: candidates within the uncertainty are one family, and a pick is its b
 nobody pays loss for it. Cheapest and least energy are the device time and the joules that a member needs to reach the
 family's edge, the loss that all of them reach. The next generation is the earliest later device of the same maker that
 multiplies 1.3 times as fast, as many of them and for the same budget. Serving is one request on the fewest devices
-that are fastest. A respect that nobody can price here is left out.
+that are fastest. More power means a higher limit than the device has: kernels that it throttles now run faster
+(:mod:`cost.energy`), and an energy budget pays for the watts. A respect that nobody can price here is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from shapewright.designs.alternatives import summary
 from shapewright.designs.document import Elasticity, Pick, TieFamily
 from shapewright.designs.energy import mean_powers
 from shapewright.errors import ShapewrightError
-from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.catalog import accelerator_names, load_accelerator, parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
@@ -158,21 +158,15 @@ def elasticities(ranking: Ranking, budget: Budget, pins: Mapping[str, int]) -> t
     cluster = ranking.workload.cluster
     members = representatives(ranking, MEMBERS)
     before = float(ranking.loss[ranking.best])
-    changes = [("budget", cluster, Budget(kind=budget.kind, value=budget.value * MORE))]
-    capped = _capped(cluster.accelerator)
-    priced = (
-        "bandwidth",
-        "memory",
-        *(("network",) if cluster.tiers else ()),
-        *(("power",) if capped else ()),
-    )
-    changes += [(what, scaled(cluster, what, MORE), budget) for what in priced]
-    rows = [
-        _elasticity(ranking, members, what, changed, value, before, pins) for what, changed, value in changes
-    ]
-    if not capped:
-        text = "10 % more power: nothing, kernels were measured at the limit in force (a lower one: --set power_cap=500W)"
-        rows.append(Elasticity(resource="power", loss_change=0.0, tokens_change=0.0, summary=None, text=text))
+    more = Budget(kind=budget.kind, value=budget.value * MORE)
+    rows = [_elasticity(ranking, members, "budget", cluster, more, before, pins)]
+    for what in ("bandwidth", "memory", *(("network",) if cluster.tiers else ()), "power"):
+        try:
+            changed = scaled(cluster, what, MORE)
+        except ShapewrightError as error:
+            rows.append(_not_priced(what, error))
+            continue
+        rows.append(_elasticity(ranking, members, what, changed, budget, before, pins))
     return tuple(rows)
 
 
@@ -180,20 +174,20 @@ def _elasticity(
     ranking: Ranking, members: Sequence[int], what: str, cluster: Cluster, budget: Budget, before: float,
     pins: Mapping[str, int],
 ) -> Elasticity:  # fmt: skip
-    name = {"bandwidth": "memory bandwidth", "memory": "memory"}.get(what, what)
+    name = _resource(what)
     try:
         there = once_more(ranking, members, cluster, budget, pins)
     except ShapewrightError as error:
-        return Elasticity(resource=name, loss_change=None, tokens_change=None, summary=None,
-                          text=f"10 % more {name}: not priced ({str(error).splitlines()[0]})")  # fmt: skip
+        return _not_priced(what, error)
     best = int(np.argmin(there.loss))
     # The change may only help: what ten per cent more allows includes what was there before.
     change = min(float(there.loss[best]) - before, 0.0)
     tokens = max(float(there.tokens[0] / ranking.tokens[members[0]]) - 1.0, 0.0)
     other = "" if best == 0 else f", then with {summary(ranking, members[best])}"
+    how = " (kernels at the limit speed up by its root of 2.4, assumed)" if what == "power" else ""
     return Elasticity(
         resource=name, loss_change=change, tokens_change=tokens, summary=summary(ranking, members[best]),
-        text=f"10 % more {name}: {_moved(change)}, the choice reads {tokens:+.1%} tokens{other}",
+        text=f"10 % more {name}{how}: {_moved(change)}, the choice reads {tokens:+.1%} tokens{other}",
     )  # fmt: skip
 
 
@@ -201,8 +195,11 @@ def _moved(change: float) -> str:
     return f"loss {change:+.4f}" if change < -5e-5 else "the same loss"
 
 
-def _capped(device: Accelerator) -> bool:
-    """Whether a cap below the TDP is in force: only then do kernels have less power than when they were measured."""
-    return (
-        device.power_cap is not None and device.tdp is not None and device.power_cap.value < device.tdp.value
-    )
+def _resource(what: str) -> str:
+    return {"bandwidth": "memory bandwidth"}.get(what, what)
+
+
+def _not_priced(what: str, error: ShapewrightError) -> Elasticity:
+    name = _resource(what)
+    return Elasticity(resource=name, loss_change=None, tokens_change=None, summary=None,
+                      text=f"10 % more {name}: not priced ({error.what})")  # fmt: skip

@@ -9,11 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from shapewright.designs.document import Trust
+from shapewright.scaling.experts import BEYOND_SD, MEASURED_RATIO, SHARE, effective_size
 from shapewright.scaling.law import Law, load_law, predict_loss
+from shapewright.scaling.leverage import ACTIVATION_RANGE, ln_leverage
 from shapewright.scaling.protocol_conditional import best_shape
 from shapewright.search.learning import Traits, learned_loss
 
-CONDITIONAL = "conditional"
+CONDITIONAL, LEVERAGE = "conditional", "leverage"
+SPARSE = "SPARSE EXTRAPOLATION"
+"""Mark of a design sparser than the mixtures behind the law of experts."""
 _WORDS = {
     "aspect": "width over depth",
     "mlp_ratio": "MLP over attention parameters",
@@ -43,6 +47,39 @@ def outside_shapes(law: Law, traits: Traits) -> tuple[str, ...]:
                 f"has {value:.3g}"
             )
     return tuple(rows)
+
+
+def outside_sparsity(law: Law, traits: Traits) -> tuple[str, ...]:
+    """One line where a mixture is sparser than any behind the law of experts; none elsewhere."""
+    ratio = float(traits.params) / float(traits.active_params)
+    if ratio <= MEASURED_RATIO or "activation" in law.form.inputs:
+        return ()
+    return (
+        f"{SPARSE}: {ratio:.3g} times as many parameters in all as active ones, at most {MEASURED_RATIO:g} in the open runs "
+        f"behind the law of experts. Its power of {SHARE:g} goes on with a standard deviation of {BEYOND_SD:g}, which "
+        "holds published comparisons up to 31 (Kimi K2 .30 to .35; Tian et al. more): the interval of the loss widens",
+    )
+
+
+def leverage_sibling(law: Law, traits: Traits, *, tokens: float, number_format: str) -> Trust | None:
+    """What the published law of sparse mixtures says, where its active shares hold; None elsewhere."""
+    other = load_law(LEVERAGE)
+    if law.name == LEVERAGE or law.unit != other.unit or float(traits.activation) >= 1.0:
+        return None
+    low, high = ACTIVATION_RANGE
+    if not low <= float(traits.activation) <= high:
+        return None
+    told = learned_loss(other, traits, tokens=tokens, number_format=number_format)
+    active = float(traits.active_params)
+    factor = float(np.exp(ln_leverage(traits.activation, traits.fineness, 6.0 * active * tokens)))
+    ours = float(effective_size(active, traits.params, traits.granularity)) / active
+    return Trust(
+        name=f"law {LEVERAGE} (sibling)",
+        kind="fitted",
+        text=f"says {float(told.loss):.3f} {other.unit} ({float(told.low):.3f} to {float(told.high):.3f}) of the same "
+        f"model; a dense one of {factor:.2g} times its active parameters learns as much (by the law in use {ours:.2g})",
+        source=other.source,
+    )
 
 
 def conditional_sibling(law: Law, traits: Traits, *, tokens: float, number_format: str) -> Trust | None:

@@ -21,14 +21,12 @@ from scipy.stats import norm
 
 from shapewright.errors import UsageError
 from shapewright.outlook.ideas import Idea, shipped_ideas
-from shapewright.scaling.law import Z90, Law, default_law, far_remarks, load_law, predict_loss
+from shapewright.scaling.law import FAR_COMPUTE, Z90, Law, default_law, far_remarks, load_law, predict_loss
 from shapewright.search.guess import best_size
 
 TEST_SHARE = 0.02
 """Compute of a ladder that gives a verdict, over the target's, where an idea does not say [assumed]."""
 BASELINE = "scale further"
-FAR = 100.0
-"""Extrapolations by more than this factor of compute are marked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +190,7 @@ def _best_of_groups(held: Sequence[Held]) -> list[Held]:
 
 
 def _remarks(held: Sequence[Held], test_share: float) -> tuple[str, ...]:
-    far = [each.name for each in held if each.extrapolated > FAR]
+    far = [each.name for each in held if each.extrapolated > FAR_COMPUTE]
     guessed = [each.name for each in held if not each.slope_known]
     texts = [f"a test costs {test_share:.1%} of the budget where an idea does not say [assumed]"]
     if far:

@@ -18,6 +18,7 @@ from shapewright.architecture.words import channel_words, mixer_words
 from shapewright.designs.document import Candidate, Design, Part, Prediction, Rejected, Request
 from shapewright.evidence import Figure
 from shapewright.plan.parallel import Plan
+from shapewright.scaling.experts import MEASURED_RATIO
 from shapewright.scaling.law import FAR_COMPUTE
 from shapewright.units import format_count, format_quantity
 
@@ -182,6 +183,8 @@ def prediction_rows(predicted: Prediction) -> tuple[Row, ...]:
         rows.append(("active parameters", p.active_params, "quantity"))
     far = p.extrapolation is not None and p.extrapolation > FAR_COMPUTE
     beyond = f" · FAR EXTRAPOLATION: {p.extrapolation:,.0f}x outside the law's runs" if far else ""
+    if p.params.value > MEASURED_RATIO * p.active_params.value:
+        beyond += " · sparser than the law's mixtures"
     limit = f" of {format_quantity(p.memory_limit_bytes.value, 'B')} usable"
     return tuple(
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shapewright.outlook.crossing import Contest
+from shapewright.outlook.crossing import TIE, Contest
 from shapewright.outlook.hypothetical import PROPERTIES
 from shapewright.outlook.outcome import Outcome
 from shapewright.outlook.wanted import Wanted
@@ -26,7 +26,7 @@ def whatif_view(found: WhatIf) -> View:
         answer += [_slopes(found), _loss_slopes(found)]
     answer += [item for each in found.wanted for item in _wanted(each)]
     if found.contest is not None:
-        answer += _contest(found.contest)
+        answer += contest_lines(found.contest)
     if found.swept:
         answer.append(
             _chips(
@@ -179,7 +179,8 @@ def _wanted(each: Wanted) -> list[str | Grid]:
     ]
 
 
-def _contest(found: Contest) -> list[str | Grid]:
+def contest_lines(found: Contest) -> list[str | Grid]:
+    """The table of the primitives, the crossings and the ties."""
     names = [entry.primitive for entry in found.places[0].entries]
     rows = []
     for place in found.places:
@@ -194,16 +195,27 @@ def _contest(found: Contest) -> list[str | Grid]:
             numbers=(found.axis, *names),
         )
     ]
-    if found.crossings:
-        lines += [
-            f"{each.after} passes {each.before} at {found.axis} about {each.value:,.3g} "
-            f"(between {each.low:,g} and {each.high:,g})"
-            for each in found.crossings
-        ]
-    else:
-        lines.append(f"{found.places[0].best} stays the best over the whole range")
+    lines += [
+        f"{each.after} passes {each.before} at {found.axis} about {each.value:,.3g} "
+        f"(between {each.low:,g} and {each.high:,g})"
+        for each in found.crossings
+    ]
+    for place in found.places:
+        if place.tied:
+            lines.append(
+                f"{found.axis} {place.text}: a tie; {place.first} has the lowest loss, and the 90 % interval of the "
+                f"difference does not tell it from {', '.join(place.tied)}"
+            )
+    bests = {place.best for place in found.places}
+    if len(bests) == 1 and TIE not in bests:
+        lines.append(f"{bests.pop()} stays the best over the whole range")
     lines += found.evidence
     lines.append(
-        "a mixer's prior about the loss is wider than these differences: this is a verdict on cost alone"
+        "best: ahead of every other by more than the 90 % interval of the difference (both mixers' priors about the "
+        "loss, the scatter of single shapes); where it is a tie, cost and serving decide"
     )
+    missing = {
+        entry.primitive: entry.reason for place in found.places for entry in place.entries if entry.reason
+    }
+    lines += [f"{name} is left out where it has no loss: {reason}" for name, reason in missing.items()]
     return lines

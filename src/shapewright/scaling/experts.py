@@ -9,6 +9,11 @@ cells of one corpus with ``cut`` in force (law ``steplaw``); without it the same
 the dense layer's width over an expert's alone (G of 11 in half of the cells, whose tokens see two or four), granularity
 makes the cells fit half as badly again, so it is not that. Their runs have 64 times the parameters of one layer, G from 1 to
 16; the open cells G from 2 to 6.
+
+Sparser than the open cells (total over active above 11.5) the same power goes on, with an interval that widens: published
+comparisons of mixtures up to 31 (Kimi K2) give powers of .30 to .35 there, the law of Tian et al. .33 to .53 by compute
+(:mod:`scaling.leverage`; ``tests/unit/scaling/test_leverage.py`` holds them against it), so it is a low guess rather than
+a high one.
 """
 
 from __future__ import annotations
@@ -34,6 +39,12 @@ CUT_RANGE = (1.0, 16.0)
 """Granularities of the runs behind ``cut``."""
 MEASURED_RATIO = 11.5
 """Largest total over active parameters behind ``SHARE`` (2.15 B in all, .19 B active)."""
+BEYOND_SD = 0.15
+"""Standard deviation of the power beyond ``MEASURED_RATIO`` (assumed: its 90 % interval, .03 to .53, holds the
+published powers as well as next to no gain)."""
+SPARSEST_RATIO = 40.0
+"""Largest total over active parameters that a search lays out: beyond that of any published model that was trained at scale
+(Kimi K2: 31)."""
 KRAJEWSKI = {"a": 18.1, "g": 2.1, "gamma": 0.58, "alpha": 0.115}
 """Coefficients of their size term: 129 M to 3.7 B parameters, 16 to 130 B tokens of C4, RMSE .015 (arXiv 2402.07871)."""
 EXPERTS_SOURCE = (
@@ -65,6 +76,17 @@ def ln_cut(granularity: Values) -> Array:
     k = KRAJEWSKI
     seen = np.clip(np.asarray(granularity, float), *CUT_RANGE)
     return np.log((k["a"] + k["g"]) / (k["a"] + k["g"] * seen ** -k["gamma"])) / k["alpha"]
+
+
+def ln_growth(ratio: Values, granularity: Values) -> tuple[Array, Array]:
+    """ln of what experts make of the active size, and its standard deviation."""
+    idle, cut = np.log(np.asarray(ratio, float)), ln_cut(granularity)
+    return SHARE * idle + cut, np.sqrt((SHARE_SD * idle) ** 2 + (CUT_SD * cut) ** 2 + beyond_sd(ratio) ** 2)
+
+
+def beyond_sd(ratio: Values) -> Array:
+    """Standard deviation of ln size for being sparser than the mixtures behind ``SHARE``; 0 where it is not."""
+    return BEYOND_SD * np.log(np.maximum(np.asarray(ratio, float) / MEASURED_RATIO, 1.0))
 
 
 def effective_size(active: Values, total: Values, granularity: Values = 1.0, share: float = SHARE) -> Array:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shapewright.errors import UnknownNameError
 from shapewright.scaling.experts import ln_cut
+from shapewright.scaling.leverage import TIAN, leverage_power, ln_leverage
 
 Array = NDArray[np.float64]
 Inputs = Mapping[str, Array]
@@ -35,7 +36,8 @@ class Form:
     source: str
     """Where the form was proposed."""
     inputs: tuple[str, ...]
-    """Inputs it needs: ``size total granularity tokens width depth relative_width mlp_ratio decayed lr_halvings``."""
+    """Inputs it needs: ``size total granularity activation fineness tokens width depth relative_width mlp_ratio decayed
+    lr_halvings``."""
     parameters: tuple[str, ...]
     """Parameter names in the order of the covariance."""
     logs: frozenset[str]
@@ -178,6 +180,22 @@ def _routed(theta: Array, x: Inputs, gradient: bool) -> tuple[Array, Gradient]:
     ]  # fmt: skip
 
 
+def _leveraged(theta: Array, x: Inputs, gradient: bool) -> tuple[Array, Gradient]:
+    by = dict(zip(TIAN, theta[5:], strict=True))
+    share, start, flops = x["activation"], by["start"], 6.0 * x["size"] * x["tokens"]
+    grown = x["size"] * np.exp(ln_leverage(share, x["fineness"], flops, by))
+    loss, slopes = _chinchilla(theta[:5], {**x, "size": grown}, gradient)
+    if not gradient:
+        return loss, []
+    # The power is linear in its four coefficients; A's slope is the share of the size term.
+    none = dict.fromkeys(by, 0.0)
+    powers = [leverage_power(x["fineness"], flops, {**none, name: 1.0}) for name in TIAN if name != "start"]
+    ln_share = np.log((share + start) / (1.0 + start))
+    moved = leverage_power(x["fineness"], flops, by) * (1.0 / (share + start) - 1.0 / (1.0 + start))
+    per_size = -theta[3] * slopes[1]
+    return loss, [*slopes, *(per_size * power * ln_share for power in powers), per_size * moved]
+
+
 def _overtrained(theta: Array, x: Inputs, gradient: bool) -> tuple[Array, Gradient]:
     ln_e, ln_a, ln_b, eta = theta
     loss, slopes = _chinchilla(np.array([ln_e, ln_a, ln_b, 2.0 * eta, 2.0 * eta]), x, gradient)
@@ -265,6 +283,20 @@ FORMS: dict[str, Form] = {
             logs=frozenset({"E", "A", "B"}),
             bounds={"alpha": (0.01, 2.0), "beta": (0.01, 2.0), "share": (-1.0, 2.0)},
             evaluate=_routed,
+        ),
+        Form(
+            name="leveraged",
+            formula=(
+                "L = E + A/(N EL)^alpha + B/D^beta, EL = ((share + start)/(1 + start))^(a + d log10 C + gamma (log2 G)^2 + "
+                "beta_g log2 G), C = 6 N D"
+            ),
+            source="Tian et al. 2025, arXiv 2507.17702, eq. 13, on the size and token terms of `chinchilla`",
+            inputs=("size", "activation", "fineness", "tokens"),
+            parameters=("E", "A", "B", "alpha", "beta", "a", "d", "gamma", "beta_g", "start"),
+            logs=frozenset({"E", "A", "B"}),
+            references={"A": ("alpha", 1e9), "B": ("beta", 1e10)},
+            bounds={"alpha": (0.01, 2.0), "beta": (0.01, 2.0)},
+            evaluate=_leveraged,
         ),
         Form(
             name="overtrained",

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shapewright.errors import NotCoveredError, UnknownNameError, UsageError
-from shapewright.scaling.experts import CUT_SD, SHARE, SHARE_SD, ln_cut, total_over_active
+from shapewright.scaling.experts import beyond_sd, ln_growth, total_over_active
 from shapewright.scaling.forms import Array, Form, Inputs, get_form
 from shapewright.scaling.repetition import REPETITION_SD, effective_tokens, excess_factor
 
@@ -159,6 +159,8 @@ def predict_loss(
     depth: Values,
     params: Values | None = None,
     granularity: Values = 1.0,
+    activation: Values = 1.0,
+    fineness: Values = 2.0,
     mlp_ratio: Values | None = None,
     unique_tokens: Values | None = None,
     decayed: Values = 1.0,
@@ -176,6 +178,8 @@ def predict_loss(
         params: all parameters, where experts make them more than the active ones (:mod:`experts`); None for a
             dense model.
         granularity: experts that a token sees, shared ones too; 1 for a dense model.
+        activation: share of the experts' width that a token sees; 1 for a dense model (:mod:`leverage`).
+        fineness: twice the width over that of an expert.
         mlp_ratio: parameters of the channel mixers over those of the token mixers, for laws that weigh it; None for what
             the models behind the law's size term had.
         unique_tokens: tokens of the corpus, where training repeats it (:mod:`repetition`); None for no repetition.
@@ -198,18 +202,18 @@ def predict_loss(
         )
     usual = law.parameters.get("usual_mlp", 1.0)
     inner = np.maximum(np.asarray(active_params, float) - embedding_params, 1.0)
+    growth = ln_growth(ratio, granularity)
+    if "total" in law.form.inputs:
+        growth = np.zeros(()), beyond_sd(ratio)
+    elif "activation" in law.form.inputs:
+        growth = NO_GROWTH
     return _predict(
-        law, NO_GROWTH if "total" in law.form.inputs else _growth(ratio, granularity), unique_tokens,
-        size=size, total=size * ratio, granularity=granularity, tokens=tokens, width=width, depth=depth,
+        law, growth, unique_tokens,
+        size=size, total=size * ratio, granularity=granularity, activation=activation, fineness=fineness, tokens=tokens,
+        width=width, depth=depth,
         relative_width=np.asarray(width, float) / np.sqrt(inner), mlp_ratio=usual if mlp_ratio is None else mlp_ratio,
         decayed=decayed, lr_halvings=lr_halvings,
     )  # fmt: skip
-
-
-def _growth(ratio: Values, granularity: Values) -> tuple[Array, Array]:
-    """ln of what experts make of the active size, and its standard deviation."""
-    idle, cut = np.log(ratio), ln_cut(granularity)
-    return SHARE * idle + cut, np.hypot(SHARE_SD * idle, CUT_SD * cut)
 
 
 def predict_from_inputs(law: Law, **inputs: Values) -> LossPrediction:
@@ -241,7 +245,9 @@ def _predict(
             )
     added, unsure = growth
     corpus = np.asarray(np.inf if unique is None else unique, float)
-    shape = np.broadcast_shapes(added.shape, corpus.shape, *(value.shape for value in needed.values()))
+    shape = np.broadcast_shapes(
+        added.shape, unsure.shape, corpus.shape, *(value.shape for value in needed.values())
+    )
     flat = {name: np.broadcast_to(value, shape).ravel() for name, value in needed.items()}
     flops = 6.0 * flat["size"] * flat["tokens"]
     low_flops, high_flops = law.fitted_range["flops"]
@@ -252,6 +258,7 @@ def _predict(
     variance = scatter**2 + (law.drift_per_decade * np.log10(extrapolation)) ** 2
     if added.any():
         flat["size"] = flat["size"] * np.exp(np.broadcast_to(added, shape).ravel())
+    if unsure.any():
         variance = variance + (_size_slope(law, flat) * np.broadcast_to(unsure, shape).ravel()) ** 2
     if unique is not None:
         flat, cost = _repeated(law, flat, np.broadcast_to(corpus, shape).ravel())

@@ -19,14 +19,14 @@ from shapewright.scaling.law import Law
 from shapewright.scaling.runs import read_columns
 from shapewright.scaling.study import DRAWS, Identity, compute_cuts, study
 
-Cell = tuple[float, float, float, float]
-"""(active parameters, total parameters, granularity, tokens)."""
+Cell = tuple[float, float, float, float, float, float]
+"""(active and total parameters, granularity, tokens, share of the experts seen, twice the width over an expert's)."""
 
 
 DENSE = ("N", "N", "D", "smooth loss")
-MIXTURE = ("Na", "N", "D", "smooth loss", "topk", "sed", "moeh")
+MIXTURE = ("Na", "N", "D", "smooth loss", "topk", "sed", "moeh", "nume", "h")
 """Columns of active and total parameters, tokens and loss; then experts per token, width of the shared and of a routed
-expert."""
+expert, routed experts and width."""
 
 
 def best_of_cells(folder: Path) -> dict[Cell, float]:
@@ -37,18 +37,25 @@ def best_of_cells(folder: Path) -> dict[Cell, float]:
         for row in zip(*(columns[name] for name in names), strict=True):
             active, total, tokens, loss, *experts = (float(value) for value in row)
             if np.isfinite(loss):
-                # Shared experts are as wide as the routed ones of a token together (column ``sed``).
-                seen = experts[0] + experts[1] / experts[2] if experts else 1.0
-                cell = (active, total, seen, tokens)
+                seen, activation, fineness = _experts(*experts) if experts else (1.0, 1.0, 1.0)
+                cell = (active, total, seen, tokens, activation, fineness)
                 best[cell] = min(best.get(cell, np.inf), float(loss))
     return best
+
+
+def _experts(
+    topk: float, shared: float, wide: float, count: float, width: float
+) -> tuple[float, float, float]:
+    """Granularity, share of the experts seen, and twice the width over an expert's."""
+    # Shared experts are as wide as the routed ones of a token together (column ``sed``).
+    return topk + shared / wide, (topk * wide + shared) / (count * wide + shared), 2.0 * width / wide
 
 
 @cache
 def fit_steplaw(folder: Path) -> Law:
     """One law for the 17 dense and 16 mixture cells of Step Law."""
     best = best_of_cells(folder)
-    active, total, seen, tokens = (np.array(column) for column in zip(*best, strict=True))
+    active, total, seen, tokens, *_ = (np.array(column) for column in zip(*best, strict=True))
     inputs = {"size": active, "total": total, "granularity": seen, "tokens": tokens}
     flops = 6.0 * active * tokens
     return study(

@@ -16,6 +16,7 @@ from shapewright.scaling.protocol_gadre import fit_gadre
 from shapewright.scaling.protocol_gemstones import fit_gemstones
 from shapewright.scaling.protocol_isoflop import PROTOCOLS
 from shapewright.scaling.protocol_ladder import fit_stdlib_bytes
+from shapewright.scaling.protocol_leverage import fit_leverage
 from shapewright.scaling.protocol_sizes import (
     fit_chinchilla,
     fit_chinchilla_shape,
@@ -30,6 +31,7 @@ SHIPPED: dict[str, Callable[[Path], Law]] = {
     "conditional": fit_conditional,
     "gadre": fit_gadre,
     "gemstones": fit_gemstones,
+    "leverage": fit_leverage,
     "porian": fit_porian,
     "porian_shape": fit_porian_shape,
     "stdlib_bytes": fit_stdlib_bytes,

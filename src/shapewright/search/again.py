@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.cost.price import cost_model
+from shapewright.errors import NotCoveredError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.table import enumerate_plans
@@ -95,8 +96,12 @@ def _priced(
 
 
 def scaled(cluster: Cluster, what: str, factor: float) -> Cluster:
-    """The cluster with ``factor`` times the memory ``bandwidth``, the ``memory`` or the ``power`` cap of its devices, or
-    their ``network``; no cap is raised above the device's TDP."""
+    """The cluster with ``factor`` times the memory ``bandwidth``, the ``memory`` or the ``power`` limit of its devices, or
+    their ``network``.
+
+    Raises:
+        NotCoveredError: the power limit is unknown.
+    """
     if what == "network":
         tiers = tuple(
             replace(
@@ -109,12 +114,21 @@ def scaled(cluster: Cluster, what: str, factor: float) -> Cluster:
         )
         return replace(cluster, tiers=tiers)
     device = cluster.accelerator
-    name = {"bandwidth": "memory_bandwidth", "memory": "memory_capacity", "power": "power_cap"}[what]
+    if what == "power":
+        limit = device.power_cap or device.tdp
+        if limit is None:
+            raise NotCoveredError(
+                f"the power limit of {device.name} is unknown",
+                "more of it cannot be priced",
+                "state it: --set tdp=700W",
+            )
+        cap = replace(limit, value=limit.value * factor)
+        return replace(cluster, accelerator=replace(device, power_cap=cap))
+    name = {"bandwidth": "memory_bandwidth", "memory": "memory_capacity"}[what]
     figure = getattr(device, name)
-    value = figure.value * factor
-    if what == "power" and device.tdp is not None:
-        value = min(value, device.tdp.value)
-    return replace(cluster, accelerator=replace(device, **{name: replace(figure, value=value)}))
+    return replace(
+        cluster, accelerator=replace(device, **{name: replace(figure, value=figure.value * factor)})
+    )
 
 
 def next_generation(

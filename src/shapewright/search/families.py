@@ -2,8 +2,9 @@
 
 Decisions: a family fixes what is not a number, so that each is one table of layers; every pattern is one that a
 published model was trained with, at that model's ratios. What a mixer does to the loss is a prior that is wide and
-mostly centred on zero (:mod:`scaling.mixers`), so a hybrid wins by its cost alone, and mixtures are laid out only as
-sparse as the runs behind their law. Families beside ``dense`` are searched when asked for.
+mostly centred on zero (:mod:`scaling.mixers`), so a hybrid wins by its cost alone. Mixtures are laid out as sparse as
+published models are; beyond the runs behind their law the interval widens and the design says so
+(:mod:`scaling.experts`). Families beside ``dense`` are searched when asked for.
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ EXPERTS: dict[str, tuple[int, int, int, str]] = {
     "32 experts": (32, 4, 0, "gpt-oss 20B"),
     "64 experts": (64, 8, 0, "OLMoE"),
     "128 experts": (128, 8, 1, "128 and one shared: GLM-4.5-Air, Qwen3-MoE without the shared one"),
+    "128 experts top-4": (128, 4, 0, "gpt-oss 120B"),
+    "256 experts": (256, 8, 1, "DeepSeek-V3"),
+    "384 experts": (384, 8, 1, "Kimi K2"),
+    "512 experts": (512, 10, 1, "Qwen3-Next"),
 }
 """Mixture to (experts, top-k, shared) and where it is from."""
 KINDS = ("dense", "moe", "hybrid", "all")
@@ -101,15 +106,20 @@ def _family(pattern: str, mixture: str | None) -> Family:
     )
 
 
-BOTH = "128 experts"
-"""The mixture that other mixers are laid out with: DeepSeek-V3, Qwen3-Next, gpt-oss 120B and Nemotron 3 are of its kind;
-no published mixture has a matrix LSTM."""
+BOTH: dict[str, tuple[str, ...]] = {
+    "sliding": ("128 experts", "128 experts top-4"),
+    "mla": ("128 experts", "256 experts", "384 experts"),
+    "deltanet": ("128 experts", "512 experts"),
+    "mamba2": ("128 experts",),
+}
+"""The mixtures that other mixers are laid out with: gpt-oss 120B (windows), DeepSeek-V3 and Kimi K2, Qwen3-Next, Nemotron 3,
+and the milder one beside; no published mixture has a matrix LSTM."""
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         *(_family(pattern, None) for pattern in PATTERNS),
         *(_family("dense", mixture) for mixture in EXPERTS),
-        *(_family(pattern, BOTH) for pattern in PATTERNS if pattern not in ("dense", "xlstm")),
+        *(_family(pattern, mixture) for pattern, mixtures in BOTH.items() for mixture in mixtures),
     )
 }
 """Every family by name."""

@@ -25,8 +25,9 @@ from shapewright.scaling.law import default_law, load_law
 from shapewright.scaling.recipe import batch_tokens, default_recipe_law
 from shapewright.search.arm import SIZE_WINDOW, Job, lay_out, memory_limit, price_arm, scout
 from shapewright.search.budget import Budget
+from shapewright.search.coverage import covered
 from shapewright.search.engine import run_tasks, session
-from shapewright.search.families import Family, families
+from shapewright.search.families import families
 from shapewright.search.guess import (
     USUAL_SEQ_LEN,
     best_size,
@@ -150,6 +151,7 @@ def rank(cluster: Cluster, budget: Budget, options: Options, *, near: Ranking | 
 
     Raises:
         InfeasibleError: no (shape, plan) pair fits; with counts by reason.
+        NotCoveredError: no family that was asked for can be priced on this hardware.
     """
     with session(options.engine):
         return _rank(cluster, budget, options, near)
@@ -165,7 +167,9 @@ def _rank(cluster: Cluster, budget: Budget, options: Options, near: Ranking | No
     centre = best_size(law, flops, options.unique_tokens)
     # By the law's best size, so that it hangs on the request alone: the rounds and a neighbour's answer may differ.
     tied = options.tied_embeddings if options.tied_embeddings is not None else centre < UNTIED_FROM
-    kinds, formats = families(options.family), search_precisions(cluster, options)
+    formats = [replace(workload, precision=each) for each in search_precisions(cluster, options)]
+    pairs, left_out = covered(families(options.family), formats)
+    first = [pair for pair in pairs if pair[0] is pairs[0][0]]
     tokens = flops / (6 * centre)
     if near is not None:
         # Size and tokens both grow about as the root of compute (Hoffmann et al. 2022).
@@ -173,13 +177,13 @@ def _rank(cluster: Cluster, budget: Budget, options: Options, near: Ranking | No
         tokens, centre = float(near.tokens[near.best]) * grown, float(near.active_params[near.best]) * grown
     ranking, jobs = None, []
     # The plain family first: it is quick, finds the batch, and bounds what the others must reach.
-    for chosen in [kinds[:1], kinds] if len(kinds) > 1 else [kinds]:
+    for chosen in [first, pairs] if len(pairs) > len(first) else [pairs]:
         tried: dict[int, Found] = {}
         while True:
             batch = options.global_batch or round_batch(
                 float(batch_tokens(tokens=tokens, law=batch_law)) / workload.seq_len, cluster
             )
-            most = MAX_ROUNDS if len(chosen) == 1 else 2
+            most = MAX_ROUNDS if chosen is first or len(pairs) == len(first) else 2
             if _settled(tried, batch, near=near is not None, most=most):
                 break
             job = Job(
@@ -187,7 +191,8 @@ def _rank(cluster: Cluster, budget: Budget, options: Options, near: Ranking | No
                 shape=options.shape, plan=options.plan, unique_tokens=options.unique_tokens,
                 reach=SIZE_WINDOW if near is None else NEAR_WINDOW,
             )  # fmt: skip
-            tried[batch] = _rank_once(_jobs(job, chosen, formats), options.engine, hasty=near is None)
+            jobs = [replace(job, family=family, workload=one) for family, one in chosen]
+            tried[batch] = _rank_once(jobs, options.engine, hasty=near is None)
             tokens, centre = _of_choice(tried[batch][0])
             if near is not None and not 0.5 < centre / job.centre < 2.0:
                 # The neighbour was no guide: look everywhere.
@@ -198,6 +203,7 @@ def _rank(cluster: Cluster, budget: Budget, options: Options, near: Ranking | No
     if near is None:
         # Until the guess stood only the choice was wanted; now its ties and neighbours are.
         ranking, _ = _rank_once(jobs, options.engine, known=float(ranking.loss[ranking.best]))
+    ranking = replace(ranking, left_out={name: error.what for name, error in left_out.items()})
     return within(ranking, options.serving) if options.serving else ranking
 
 
@@ -228,15 +234,6 @@ def best_of_cycle(tried: dict[int, Found], wanted: int) -> Found:
     order = list(tried)
     circle = order[order.index(wanted) :] if wanted in tried else order[-1:]
     return min((tried[key] for key in circle), key=lambda found: float(found[0].loss[found[0].best]))
-
-
-def _jobs(job: Job, kinds: Sequence[Family], formats: Sequence[Precision]) -> list[Job]:
-    """One job for each family in each format."""
-    return [
-        replace(job, family=family, workload=replace(job.workload, precision=number_format))
-        for family in kinds
-        for number_format in formats
-    ]
 
 
 def _rank_once(

@@ -27,9 +27,9 @@ from shapewright.architecture.shape import Shape
 from shapewright.errors import UsageError
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.plan.pairs import average_layer
-from shapewright.scaling.experts import MEASURED_RATIO
+from shapewright.scaling.experts import SPARSEST_RATIO
 from shapewright.search.families import FAMILIES, Family, Heads, blocks_of, fits
-from shapewright.search.learning import Traits, granularity_of, mixer_shares
+from shapewright.search.learning import Traits, activation_of, fineness_of, granularity_of, mixer_shares
 
 Array = NDArray[Any]
 
@@ -152,6 +152,8 @@ class Candidates:
             depth=self.depth,
             mlp_ratio=self.mlp_ratio,
             granularity=self.column(granularity_of(self.layers)),
+            activation=self.column(activation_of(self.layers)),
+            fineness=self.column(fineness_of(self.layers)),
             shares=mixer_shares(self.layers),
         )
 
@@ -246,7 +248,7 @@ def lattice(
 
     params, active = whole(num_params(layers)), whole(num_active_params(layers))
     aspect = at.width / depths[None, :]
-    wanted = (active >= min_params) & (active <= max_params) & (params <= MEASURED_RATIO * active)
+    wanted = (active >= min_params) & (active <= max_params) & (params <= SPARSEST_RATIO * active)
     if "width" not in fixed and "depth" not in fixed:
         wanted &= (aspect >= ASPECT[0]) & (aspect <= ASPECT[1])
     layer, column = np.nonzero(wanted)

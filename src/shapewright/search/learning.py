@@ -9,7 +9,7 @@ interval by what is not known about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,10 @@ class Traits:
     """Parameters of the channel mixers over those of the token mixers."""
     granularity: Values
     """Width that a token sees of the experts over the width of one; 1 for dense layers."""
+    activation: Values
+    """Share of the experts' width that a token sees; 1 for dense layers."""
+    fineness: Values
+    """Twice the model's width over that of an expert."""
     shares: Mapping[str, float]
     """Share of the layers by mixer (:func:`mixer_shares`)."""
 
@@ -114,18 +118,33 @@ def traits_of(shape: Shape) -> Traits:
         depth=float(shape.num_layers),
         mlp_ratio=float(mlp_to_attention(shape)),
         granularity=float(granularity_of(shape)),
+        activation=float(activation_of(shape)),
+        fineness=float(fineness_of(shape)),
         shares=mixer_shares(shape),
     )
 
 
 def granularity_of(shape: Shape) -> Values:
     """Granularity of the expert layers (their mean over the layers that have experts); 1 without any."""
-    found = [
-        (block.count, block.channel.topk + block.channel.shared_ffn_size / block.channel.ffn_size)
-        for block in shape.blocks
-        if isinstance(block.channel, ExpertsFFN)
-    ]
-    return sum(count * g for count, g in found) / sum(count for count, _ in found) if found else 1.0
+    return _mean_of_experts(shape, lambda c: c.topk + c.shared_ffn_size / c.ffn_size)
+
+
+def activation_of(shape: Shape) -> Values:
+    """Share of the experts' width that a token sees, as a mean over the layers that have experts; 1 without any."""
+    return _mean_of_experts(
+        shape,
+        lambda c: (c.topk * c.ffn_size + c.shared_ffn_size) / (c.experts * c.ffn_size + c.shared_ffn_size),
+    )
+
+
+def fineness_of(shape: Shape) -> Values:
+    """Twice the width over that of an expert, as a mean over the layers that have experts; 1 without any."""
+    return _mean_of_experts(shape, lambda c: 2.0 * shape.hidden_size / c.ffn_size)
+
+
+def _mean_of_experts(shape: Shape, measure: Callable[[ExpertsFFN], Values]) -> Values:
+    found = [(b.count, measure(b.channel)) for b in shape.blocks if isinstance(b.channel, ExpertsFFN)]
+    return sum(count * value for count, value in found) / sum(count for count, _ in found) if found else 1.0
 
 
 def learned_loss(
@@ -152,6 +171,8 @@ def learned_loss(
         active_params=traits.active_params,
         embedding_params=traits.embedding_params,
         granularity=traits.granularity,
+        activation=traits.activation,
+        fineness=traits.fineness,
         mlp_ratio=traits.mlp_ratio,
         tokens=tokens,
         width=traits.width,

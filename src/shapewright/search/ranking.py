@@ -55,6 +55,8 @@ class Ranking:
     """Tokens of the corpus; None where all tokens are fresh."""
     refused: Mapping[str, int] = field(default_factory=dict)
     """Shapes, not pairs, that a limit on what comes after training refused, by reason."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Families that cannot be priced on this hardware and were not searched, with what they lack."""
 
     @property
     def workload(self) -> Workload:

@@ -36,7 +36,7 @@ from shapewright.scaling.law import Z90, Law, LossPrediction, default_law
 from shapewright.search.arm import Job, memory_limit, price_arm
 from shapewright.search.budget import Budget
 from shapewright.search.contrast import contrast_sd
-from shapewright.search.families import families
+from shapewright.search.families import BOTH, families
 from shapewright.search.guess import default_seq_len
 from shapewright.search.joint import Options, rank, workload_for
 from shapewright.search.lattice import single
@@ -189,7 +189,8 @@ def _kinds(shape: Shape) -> tuple[str, ...]:
         return ("dense", "mamba2")
     if not any(isinstance(block.channel, ExpertsFFN) for block in shape.blocks):
         return ("dense",)
-    return ("moe", "mla, 128 experts") if LatentAttention in mixers else ("moe",)
+    latent = [f"mla, {mixture}" for mixture in BOTH["mla"]] if LatentAttention in mixers else []
+    return ("moe", *latent)
 
 
 def _fastest(shape: Shape, workload: Workload, batch: int) -> Plan:

@@ -51,7 +51,7 @@ def left_out_mixtures(folder: Path) -> Mixtures:
         UsageError: a file of the grid is missing or lacks a column.
     """
     best = best_of_cells(folder)
-    active, total, seen, tokens = (np.array(column) for column in zip(*best, strict=True))
+    active, total, seen, tokens, *_ = (np.array(column) for column in zip(*best, strict=True))
     inputs = {"size": active, "total": total, "granularity": seen, "tokens": tokens}
     loss, form = np.array(list(best.values())), FORMS["routed"]
     mixed = total > active

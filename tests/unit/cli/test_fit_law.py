@@ -37,6 +37,14 @@ def test_prints_the_law_and_its_trust(runs):
         assert words in result.stdout
 
 
+def test_a_file_alone_is_a_file_of_runs(runs):
+    result = CliRunner().invoke(app, [str(runs), "--bootstraps", "20"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "L = E + A/N^alpha" in result.stdout
+    missing = CliRunner().invoke(app, ["nowhere.csv"])
+    assert isinstance(missing.exception, UsageError)
+
+
 def test_json_is_one_document(runs):
     document = json.loads(call(runs, "--bootstraps", 20, "--json").stdout)
     assert document["parameters"]["alpha"] == pytest.approx(0.34, abs=0.08)

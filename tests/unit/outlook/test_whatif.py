@@ -9,14 +9,16 @@ import pytest
 from shapewright.errors import UnknownNameError, UsageError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.outlook.costs import Shares, dollar_shares, power_shares
-from shapewright.outlook.crossing import LEAD, contest
+from shapewright.outlook.crossing import TIE, Entry, Place, contest, crossings_of
 from shapewright.outlook.hypothetical import hypothetical
 from shapewright.outlook.outcome import best_design, elasticities, search
 from shapewright.outlook.scenarios import scenarios
 from shapewright.outlook.wanted import wanted
 from shapewright.outlook.whatif import whatif
 from shapewright.report.view import html_view
-from shapewright.report.whatif_view import whatif_view
+from shapewright.report.whatif_view import contest_lines, whatif_view
+from shapewright.scaling.law import Z90
+from shapewright.scaling.mixers import PRIORS
 from shapewright.search.budget import Budget
 from shapewright.search.families import PATTERNS
 from shapewright.search.joint import Options
@@ -137,21 +139,53 @@ def test_the_wanted_chip_costs_no_more_and_learns_no_less():
     assert min(t.loss for t in found.tried) >= found.outcome.loss - 1e-4
 
 
-def test_primitives_cross_where_contexts_grow():
+def test_primitives_are_a_tie_inside_their_priors_though_long_contexts_favour_them():
     values = [(float(n), str(n)) for n in (2048, 32768)]
     found = contest("seq_len", values, lambda text: hypothetical(CLUSTER, [f"seq_len={text}"]), MONTH, FREE)
     short, long = (
         {e.primitive: e.loss for e in place.entries if e.loss is not None} for place in found.places
     )
-    # xLSTM alone has a prior that is measured and not zero, and leads by it at any length.
     lead = {name: (short["dense"] - short[name], long["dense"] - long[name]) for name in short}
     assert all(before < after for name, (before, after) in lead.items() if name not in ("dense", "mla"))
-    assert max(before for name, (before, _) in lead.items() if name != "xlstm") < LEAD
-    assert max(after for name, (_, after) in lead.items() if name != "xlstm") > LEAD
-    names = [place.best for place in found.places]
-    assert len(found.crossings) == len(set(names)) - 1
-    assert all(2048 <= crossing.value <= 32768 for crossing in found.crossings)
     assert {e.primitive for e in found.places[0].entries} == set(PATTERNS)
+    for place in found.places:
+        entries = {e.primitive: e for e in place.entries}
+        assert entries[place.first].loss == min(e.loss for e in place.entries if e.loss is not None)
+        for name, entry in entries.items():
+            assert entry.behind is not None
+            assert entry.behind_sd is not None
+            if name in PRIORS and name != "attention":
+                # The difference is known no better than the prior of the mixer.
+                half = (PRIORS[name].high - PRIORS[name].low) / 2
+                assert name == place.first or entry.behind_sd > 0.5 * half / Z90
+            assert (name in place.tied) == (name != place.first and entry.behind < Z90 * entry.behind_sd)
+        # Two thousand tokens: differences of a thousandth, priors of hundredths.
+        assert place.best == (TIE if place.tied else place.first)
+    assert found.places[0].best == TIE
+    assert any("a tie;" in str(line) for line in contest_lines(found))
+
+
+def test_a_crossing_needs_two_certain_bests():
+    def place(value, **behind):
+        entries = tuple(
+            Entry(primitive=name, loss=2.0 * math.exp(gap), low=1.9, high=2.2, shape="1x1", reason="", behind=gap,
+                  behind_sd=0.01)
+            for name, gap in behind.items()
+        )  # fmt: skip
+        first = min(behind, key=lambda name: behind[name])
+        tied = tuple(name for name, gap in behind.items() if name != first and gap < 1.645 * 0.01)
+        return Place(value=value, text=f"{value:g}", entries=entries, first=first, tied=tied, lead=0.0)
+
+    certain = [
+        place(1.0, dense=0.0, mamba2=0.05),
+        place(2.0, dense=0.005, mamba2=0.0),
+        place(4.0, dense=0.05, mamba2=0.0),
+    ]
+    assert [each.best for each in certain] == ["dense", TIE, "mamba2"]
+    (crossing,) = crossings_of(certain)
+    assert (crossing.before, crossing.after) == ("dense", "mamba2")
+    assert crossing.value == pytest.approx(2.0, rel=1e-3)
+    assert crossings_of([place(1.0, dense=0.0, mamba2=0.004), place(4.0, dense=0.004, mamba2=0.0)]) == []
 
 
 def test_a_sweep_keeps_impossible_chips_with_their_reason_and_scenarios_their_assumptions():
