@@ -2,6 +2,7 @@
 
 python -m benchmarks design_times                      dense: clusters, and accelerators at 1, 8 and 4,096
 SEARCH=all SLICE=0/4 python -m benchmarks design_times one quarter of them with every family
+WHERE=clusters,1 python -m benchmarks design_times     the catalogue's clusters and every accelerator alone
 
 The budget is the time in which the hardware at 40 % of its peak spends 20 tokens per parameter on a model that fills a
 tenth of its memory with parameters, at most a year: small devices get small models, as a user would ask. Process time
@@ -22,7 +23,8 @@ from shapewright.plan.precision import default_precision
 from shapewright.search.budget import Budget
 from shapewright.search.joint import Options
 
-COUNTS = (1, 8, 4096)
+WHERE = "clusters,1,8,4096"
+"""The catalogue's clusters, and how many of each accelerator."""
 YEAR_S = 365 * 86_400.0
 SHOWN = 12
 LIMITS = {"dense": 10.0}
@@ -33,7 +35,12 @@ def run() -> Iterator[str]:
     """Design on everything."""
     search = os.environ.get("SEARCH", "dense")
     part, parts = map(int, os.environ.get("SLICE", "0/1").split("/"))
-    hardware = [*cluster_names(), *(f"{count}x{name}" for name in accelerator_names() for count in COUNTS)]
+    where = os.environ.get("WHERE", WHERE).split(",")
+    counts = [int(count) for count in where if count != "clusters"]
+    hardware = [
+        *(cluster_names() if "clusters" in where else ()),
+        *(f"{count}x{name}" for name in accelerator_names() for count in counts),
+    ]
     times, failed = [], []
     for name in hardware[part::parts]:
         start = time.process_time()

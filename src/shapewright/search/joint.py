@@ -167,8 +167,8 @@ def _rank(cluster: Cluster, budget: Budget, options: Options, near: Ranking | No
     centre = best_size(law, flops, options.unique_tokens)
     # By the law's best size, so that it hangs on the request alone: the rounds and a neighbour's answer may differ.
     tied = options.tied_embeddings if options.tied_embeddings is not None else centre < UNTIED_FROM
-    formats = [replace(workload, precision=each) for each in search_precisions(cluster, options)]
-    pairs, left_out = covered(families(options.family), formats)
+    workloads = [replace(workload, precision=each) for each in search_precisions(cluster, options)]
+    pairs, left_out = covered(families(options.family), workloads)
     first = [pair for pair in pairs if pair[0] is pairs[0][0]]
     tokens = flops / (6 * centre)
     if near is not None:
