@@ -80,8 +80,14 @@ def ln_cut(granularity: Values) -> Array:
 
 def ln_growth(ratio: Values, granularity: Values) -> tuple[Array, Array]:
     """ln of what experts make of the active size, and its standard deviation."""
-    idle, cut = np.log(np.asarray(ratio, float)), ln_cut(granularity)
-    return SHARE * idle + cut, np.sqrt((SHARE_SD * idle) ** 2 + (CUT_SD * cut) ** 2 + beyond_sd(ratio) ** 2)
+    mean = SHARE * np.log(np.asarray(ratio, float)) + ln_cut(granularity)
+    return mean, np.sqrt(sum(np.square(part) for part in growth_sds(ratio, granularity)))
+
+
+def growth_sds(ratio: Values, granularity: Values) -> tuple[Array, Array, Array]:
+    """Standard deviations of ln size for the power of experts, the strength of their cut and the power beyond the measured
+    sparsity: independent of each other, and each the same error in every mixture."""
+    return SHARE_SD * np.log(np.asarray(ratio, float)), CUT_SD * ln_cut(granularity), beyond_sd(ratio)
 
 
 def beyond_sd(ratio: Values) -> Array:

@@ -259,7 +259,7 @@ def _predict(
     if added.any():
         flat["size"] = flat["size"] * np.exp(np.broadcast_to(added, shape).ravel())
     if unsure.any():
-        variance = variance + (_size_slope(law, flat) * np.broadcast_to(unsure, shape).ravel()) ** 2
+        variance = variance + (size_slope(law, flat) * np.broadcast_to(unsure, shape).ravel()) ** 2
     if unique is not None:
         flat, cost = _repeated(law, flat, np.broadcast_to(corpus, shape).ravel())
         variance = variance + (REPETITION_SD * cost) ** 2
@@ -282,12 +282,15 @@ def _repeated(law: Law, flat: Inputs, unique: Array) -> tuple[dict[str, Array], 
     return worth, np.log(repeated / fresh)
 
 
-def _size_slope(law: Law, flat: Inputs) -> Array:
-    """d ln loss / d ln size."""
+def size_slope(law: Law, inputs: Inputs) -> Array:
+    """d ln loss / d ln size at the inputs of the law's form; a mixture grows with all its experts."""
     step = 1e-4
-    above, _ = law.form.evaluate(law.theta, {**flat, "size": flat["size"] * np.exp(step)}, False)
-    below, _ = law.form.evaluate(law.theta, {**flat, "size": flat["size"] * np.exp(-step)}, False)
-    return (np.log(above) - np.log(below)) / (2.0 * step)
+
+    def moved(by: float) -> Array:
+        grown = {name: inputs[name] * np.exp(by) for name in ("size", "total") if name in inputs}
+        return np.log(law.form.evaluate(law.theta, {**inputs, **grown}, False)[0])
+
+    return (moved(step) - moved(-step)) / (2.0 * step)
 
 
 def _mean_and_variance(law: Law, flat: Inputs) -> tuple[Array, Array]:

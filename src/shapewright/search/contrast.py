@@ -12,14 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from shapewright.architecture.shape import Shape
-from shapewright.scaling.experts import CUT_SD, SHARE_SD, beyond_sd, ln_cut, ln_growth, total_over_active
+from shapewright.scaling.experts import growth_sds, ln_growth, total_over_active
 from shapewright.scaling.forms import Array
-from shapewright.scaling.law import Law, law_size
+from shapewright.scaling.law import Law, law_size, size_slope
 from shapewright.scaling.mixers import mixed_shift
 from shapewright.search.learning import Traits, traits_of
-
-STEP = 1e-4
-"""Of ln size, for its slope."""
 
 
 def contrast_sd(law: Law, first: tuple[Shape, float], second: tuple[Shape, float]) -> float:
@@ -47,13 +44,13 @@ def _gradient(law: Law, seen: Traits, tokens: float) -> tuple[Array, tuple[float
         )
     )  # fmt: skip
     ratio = float(total_over_active(seen.params, seen.active_params))
-    growth, strengths = 0.0, (0.0, 0.0, 0.0)
-    if "activation" not in law.form.inputs:
-        beyond = float(beyond_sd(ratio))
-        strengths = (0.0, 0.0, beyond)
-        if "total" not in law.form.inputs:
-            growth = float(ln_growth(ratio, seen.granularity)[0])
-            strengths = (SHARE_SD * float(np.log(ratio)), CUT_SD * float(ln_cut(seen.granularity)), beyond)
+    growth, sds = 0.0, tuple(map(float, growth_sds(ratio, seen.granularity)))
+    if "total" in law.form.inputs:
+        sds = (0.0, 0.0, sds[2])
+    elif "activation" in law.form.inputs:
+        sds = (0.0, 0.0, 0.0)
+    else:
+        growth = float(ln_growth(ratio, seen.granularity)[0])
     inner = max(seen.active_params - seen.embedding_params, 1.0)
     run = {"size": size * np.exp(growth), "total": size * ratio, "granularity": seen.granularity,
            "activation": seen.activation, "fineness": seen.fineness, "tokens": tokens, "width": seen.width,
@@ -61,7 +58,5 @@ def _gradient(law: Law, seen: Traits, tokens: float) -> tuple[Array, tuple[float
            "lr_halvings": 0.0}  # fmt: skip
     inputs = {name: np.array([run[name]]) for name in law.form.inputs}
     _, gradient = law.form.evaluate(law.theta, inputs, True)
-    above, _ = law.form.evaluate(law.theta, {**inputs, "size": inputs["size"] * np.exp(STEP)}, False)
-    below, _ = law.form.evaluate(law.theta, {**inputs, "size": inputs["size"] * np.exp(-STEP)}, False)
-    slope = float((np.log(above) - np.log(below))[0] / (2.0 * STEP))
-    return np.array([np.ravel(part)[0] for part in gradient]), tuple(slope * one for one in strengths)
+    slope = float(size_slope(law, inputs)[0])
+    return np.array([np.ravel(part)[0] for part in gradient]), tuple(slope * sd for sd in sds)
