@@ -96,10 +96,10 @@ def test_a_family_without_a_kernel_is_left_out_by_name_in_every_output() -> None
         family="hybrid", seq_len=2048, shape={"width": 2048}, plan={"micro_batch": 2, "tp": 1, "recompute": 0}
     )
     ranking = rank(parse_cluster("8xmi250x"), Budget(kind="time", value=86400.0), few)
-    assert set(ranking.left_out) == {"deltanet"}
-    assert {arm.family for arm in ranking.arms} == {family.name for family in families("hybrid")} - {
-        "deltanet"
-    }
+    assert set(ranking.left_out) == {"deltanet", "mamba2", "xlstm"}, "all scans are priced by one kernel"
+    assert {arm.family for arm in ranking.arms} == {f.name for f in families("hybrid")} - set(
+        ranking.left_out
+    )
     design = sw.design("8xmi250x", hours=24, options=few)
     texts = {
         "json": design.to_json(),
@@ -109,7 +109,7 @@ def test_a_family_without_a_kernel_is_left_out_by_name_in_every_output() -> None
         "notebook": design._repr_html_(),
     }
     for name, text in texts.items():
-        assert "LEFT OUT of the search: deltanet: gdn/scan/bf16" in text, name
+        assert "LEFT OUT of the search: deltanet; mamba2; xlstm: gdn/scan/bf16" in text, name
         assert "shapewright measure" in text, name
     with pytest.raises(NotCoveredError, match="gdn/scan"):
         rank(parse_cluster("8xmi250x"), Budget(kind="time", value=86400.0), replace(few, family="deltanet"))

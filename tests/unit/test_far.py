@@ -13,11 +13,15 @@ from typer.testing import CliRunner
 import shapewright as sw
 from shapewright.cli.main import app
 from shapewright.designs.document import Design
+from shapewright.outlook.whatif import whatif
 from shapewright.report.console import print_design, print_explanation
 from shapewright.report.explanation import explanation
 from shapewright.report.html import html_report
 from shapewright.report.markdown import markdown_report
+from shapewright.report.view import html_view
+from shapewright.report.whatif_view import whatif_view
 from shapewright.scaling.law import FAR_COMPUTE, far_remarks, load_law
+from shapewright.search.budget import Budget
 from shapewright.search.joint import Options
 
 MARK = "FAR EXTRAPOLATION"
@@ -65,9 +69,16 @@ def test_verbs_that_are_no_design_mark_it_too() -> None:
     for words in (
         ["portfolio", "--flops", "1e26"],
         ["compare", "transformer", "mamba2", "--on", "64xb200_sxm", "--budget", "20000d"],
-        ["whatif", "--on", "h100_sxm", "--set", "memory=1.5x", "--days", "1e7"],
     ):
         for options in ([], ["--json"]):
             run = CliRunner().invoke(app, [*words, *options])
             assert run.exit_code == 0, run.output
             assert MARK in run.stdout, words
+
+
+def test_hardware_that_does_not_exist_is_marked_too() -> None:
+    few = Options(plan={"micro_batch": 1, "recompute": 2})
+    for days, far in ((8000.0, True), (8.0, False)):
+        found = whatif("8xh100_sxm", Budget(kind="time", value=days * 86400.0), few, settings=["memory=1.5x"])
+        assert any(MARK in remark for remark in found.remarks) == far
+        assert (MARK in html_view(whatif_view(found))) == far
