@@ -19,6 +19,10 @@ PARAMETERS = {
         "E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37, "a0": 2.7, "a1": 0.1, "a2": 0.008, "b0": 0.39,
         "b1": 0.006, "b2": 0.007, "usual_width": 0.055, "usual_mlp": 2.0,
     },
+    "leveraged": {
+        "E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37, "a": 1.23, "d": -0.076, "gamma": 0.017,
+        "beta_g": -0.117, "start": 0.016,
+    },
     "overtrained": {"E": 1.6, "A": 0.65, "B": 0.57, "eta": 0.13},
     "chinchilla_shape": {
         "E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37, "kappa": 0.013, "rho": 33.0, "typical": 64.0,
@@ -26,6 +30,7 @@ PARAMETERS = {
 }  # fmt: skip
 INPUTS = {
     "total": np.array([2e7, 8e9, 1e12]), "granularity": np.array([1.0, 2.0, 9.0]),
+    "activation": np.array([1.0, 0.25, 0.02]), "fineness": np.array([1.0, 4.0, 20.0]),
     "relative_width": np.array([0.12, 0.06, 0.03]), "mlp_ratio": np.array([0.6, 4.8, 1.5]),
     "size": np.array([2e7, 1e9, 7e10]), "tokens": np.array([1e9, 2e11, 1e13]), "width": np.array([256.0, 2048.0, 8192.0]),
     "depth": np.array([20.0, 16.0, 80.0]), "decayed": np.array([0.0, 1.0, 1.0]), "lr_halvings": np.array([1.0, 0.0, 0.5]),

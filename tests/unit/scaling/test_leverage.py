@@ -10,7 +10,6 @@ import pytest
 from shapewright.architecture.catalog import load_model
 from shapewright.designs.siblings import SPARSE, leverage_sibling, outside_sparsity
 from shapewright.scaling.experts import BEYOND_SD, MEASURED_RATIO, SHARE, ln_growth
-from shapewright.scaling.forms import FORMS
 from shapewright.scaling.law import Z90, load_law, predict_loss
 from shapewright.scaling.leverage import PUBLISHED, TIAN, leverage_power, ln_leverage, told
 from shapewright.scaling.protocol_leverage import POWER_SD
@@ -74,18 +73,6 @@ def test_a_sparse_model_is_marked_and_has_a_second_opinion():
         leverage_sibling(law, traits_of(load_model("llama-3-8b")), tokens=1e12, number_format="bf16") is None
     )
     assert leverage_sibling(law, replace(sparse, activation=0.001), tokens=1e12, number_format="bf16") is None
-
-
-def test_the_gradient_of_the_form_is_exact():
-    law, form = load_law("leverage"), FORMS["leveraged"]
-    x = {"size": np.array([3e9, 1e9]), "activation": np.array([0.03, 1.0]), "fineness": np.array([8.0, 1.0]),
-         "tokens": np.array([1e11, 2e10])}  # fmt: skip
-    _, gradient = form.evaluate(law.theta, x, True)
-    for at, name in enumerate(form.parameters):
-        step = np.zeros(len(form.parameters))
-        step[at] = 1e-6
-        above, below = (form.evaluate(law.theta + way * step, x, False)[0] for way in (1, -1))
-        assert gradient[at] == pytest.approx((np.log(above) - np.log(below)) / 2e-6, rel=1e-5, abs=1e-8), name
 
 
 def test_two_sparse_models_are_told_apart_by_what_they_do_not_share():
