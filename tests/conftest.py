@@ -33,6 +33,8 @@ def spread_of_predictions(law: Law) -> Array:
         "decayed": np.ones(size.size),
         "lr_halvings": np.zeros(size.size),
         "granularity": np.full(size.size, 4.0),
+        "activation": np.full(size.size, 0.1),
+        "fineness": np.full(size.size, 8.0),
         "relative_width": np.full(size.size, 0.07),
         "mlp_ratio": np.full(size.size, 1.5),
     }

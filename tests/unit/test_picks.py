@@ -54,6 +54,14 @@ def test_more_of_a_resource_never_hurts(ranking):
     assert 0 < found["power"].tokens_change < 1.125 ** (1 / 2.4) - 1
 
 
+def test_more_power_is_priced_where_a_cap_holds_it_back():
+    capped = parse_cluster("8xh100_sxm", ["power_cap=400W"])
+    power = elasticities(rank(capped, BUDGET, FEW), BUDGET, FEW.plan)[-1]
+    assert power.resource == "power"
+    assert power.loss_change < 0 < power.tokens_change
+    assert scaled(capped, "power", 2.0).accelerator.power_cap.value == 800.0
+
+
 def test_scaling_changes_one_resource_only():
     faster = scaled(CLUSTER, "network", 1.1)
     assert faster.accelerator == CLUSTER.accelerator
