@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shapewright.errors import DocumentError, NotCoveredError
+from shapewright.errors import DocumentError, MissingPackageError, NotCoveredError
 
 SETTINGS = ".github/configs/nvidia-master.yaml"
 SINCE, UNTIL = "2025-11-01", "2026-04-30"
@@ -90,7 +90,8 @@ def recipe_table(inferencex: Path, srt_slurm: Path) -> str:
 
     Raises:
         DocumentError: a folder holds no such history.
-        NotCoveredError: git or PyYAML is not installed.
+        MissingPackageError: PyYAML is not installed.
+        NotCoveredError: git is not.
     """
     limits = dict(_recipes(srt_slurm))
     lines: dict[tuple[Any, ...], set[int]] = {}
@@ -231,9 +232,7 @@ def _yaml(text: str) -> dict[str, Any]:
     try:
         import yaml
     except ImportError:
-        raise NotCoveredError(
-            "the recipes' files are YAML", "PyYAML is not installed", "pip install 'shapewright[serving]'"
-        ) from None
+        raise MissingPackageError("reading the recipes' files", "pyyaml", extra="serving") from None
     try:
         found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:
