@@ -196,8 +196,8 @@ def open_apart(
 
     ``steps`` are those of ``batches`` requests of one decoder; other arguments as of ``open_loop`` and ``disaggregated``.
     Prompts wait as at a queue of ``c`` servers, ``(ca^2 + cv^2) / 2 rho^(sqrt(2 (c + 1)) - 1) P / (c (1 - rho))``
-    (Sakasegawa 1977, doi 10.1007/BF02870319), corrected for arrivals that are not Poisson as with one server. Splits
-    that do not keep up have infinite times.
+    (Sakasegawa 1977, doi 10.1007/BF02870319), where one server is corrected for arrivals that are not Poisson as in
+    ``open_loop``. Splits that do not keep up have infinite times.
     """
     servers = np.asarray(prefill_workers, float) * groups
     decoders = np.asarray(decode_workers, float)
@@ -208,7 +208,9 @@ def open_apart(
     tpot = np.where(stable, np.interp(np.maximum(batch, 1.0), batches, steps), np.inf)
     busy = np.minimum(rate * prefill / servers, 1.0 - 1e-9)
     crowded = busy ** (np.sqrt(2.0 * (servers + 1.0)) - 1.0)
-    queue = _unevenness(gaps, spread, busy) * crowded * prefill / (servers * (1.0 - busy))
+    # Several servers even bursts out by themselves: there the twin asks for no correction.
+    uneven = np.where(servers > 1.0, 0.5 * (gaps + spread), _unevenness(gaps, spread, busy))
+    queue = uneven * crowded * prefill / (servers * (1.0 - busy))
     own = engine.apart_request_s + engine.apart_own * prefill + transfer + engine.apart_wait_steps * tpot
     ttft = np.where(stable, own + queue, np.inf)
     served = Served(ttft=ttft, tpot=tpot, rate=np.full(servers.shape, float(rate)), batch=batch, waiting=queue,
