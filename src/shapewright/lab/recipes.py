@@ -137,11 +137,14 @@ def _deployments(name: str, value: Mapping[str, Any]) -> Iterator[_Entry]:
                 continue
             pools = [point["prefill"], point["decode"]]
             words = [str(word) for pool in pools for word in pool.get("additional-settings") or ()]
+            prefill, decode = (
+                tuple(pool.get(k) for k in ("num-worker", "tp", "ep", "dp-attn")) for pool in pools
+            )
             yield _Entry(
                 name, value.get("model-prefix") or name.split("-")[0], value["framework"], value["precision"],
                 int(item["isl"]), int(item["osl"]), point.get("spec-decoding", "none") == "mtp",
                 tuple(point.get("conc-list") or (point.get("conc-start"), point.get("conc-end"))),
-                *(tuple(pool.get(k) for k in ("num-worker", "tp", "ep", "dp-attn")) for pool in pools), " ".join(words),
+                prefill, decode, " ".join(words),
             )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Values of rows that may stand for several deployments: the best single one, and the ends of what they may be.
 
-Decisions: the value is the one of least expected relative error, ``E |value / truth - 1|``, which is what the reports
-count: the median where a deployment weighs its share over its time. Times are compared as logarithms. Around each
+Decisions: a single value is the weighted median, or the one of least expected relative error, ``E |value / truth - 1|``,
+which is the median where a deployment weighs its share over its time. Times are compared as logarithms. Around each
 deployment's prediction lies a normal with two halves, whose 5th and 95th percentiles are those of a known deployment's
 interval; a row's interval is that of the weighted sum of them, so what is not known of its deployment widens it.
 """
@@ -29,7 +29,7 @@ class Mixture:
     weight: Array
     """Share of each entry, before they are made to add to one in each row [1]."""
 
-    def middle(self, values: Array) -> Array:
+    def least_error(self, values: Array) -> Array:
         """The value of each row with the least expected relative error."""
         return replace(self, weight=self.weight / values).quantile(values, 0.5)
 

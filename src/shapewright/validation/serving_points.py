@@ -169,13 +169,14 @@ def _pool(pools: Sequence[Pool]) -> tuple[Layout, Array]:
 def predict(point: Point, engine: Engine) -> tuple[Array, Array]:
     """Seconds to first token and per output token of every row, by an engine's constants.
 
-    Of the deployments that a row may stand for, the time of least expected relative error.
+    Of the deployments that a row may stand for, the weighted median of times per output token; times to first token, which
+    differ by decades among them, are those of least expected relative error.
     """
     ttft, tpot = _predict_entries(point, engine)
     if len(point.entries) == len(point.rows):
         return ttft, tpot
     several = mixture(point, engine)
-    return several.middle(ttft), several.middle(tpot)
+    return several.least_error(ttft), several.quantile(tpot, 0.5)
 
 
 def intervals(point: Point, engine: Engine) -> Array:

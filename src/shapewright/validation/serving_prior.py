@@ -52,17 +52,14 @@ class Stated:
         return {name: value for name, value in found.items() if value}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scales:
-    """Distances at which a neighbour's weight falls by e: of logarithms, or of a word that differs."""
-
-    load: float = 0.6
-    lengths: float = 0.5
-    devices: float = 0.8
-    engine: float = 0.5
-    precision: float = 1.5
-    version: float = 1.0
-    model: float = 2.0
+NUMBERS = {
+    "concurrency": 0.6, "isl": 0.5, "osl": 0.5, "prefill_world": 0.8, "decode_world": 0.8, "whole": 0.8,
+}  # fmt: skip
+"""Distances of logarithms at which a neighbour's weight falls by e."""
+WORDS = {"engine": 0.5, "precision": 1.5, "model": 2.0}
+"""The same of a word that differs, as if its distance were 1."""
+VERSION = 1.0
+"""The same of an engine's version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +73,21 @@ class _Table:
     held_out: NDArray[np.bool_]
 
 
-def likely(
-    stated: Stated, held_out: Callable[[str, str], bool], scales: Scales | None = None
-) -> tuple[Setup, ...]:
+def likely(stated: Stated, held_out: Callable[[str, str], bool]) -> tuple[Setup, ...]:
     """Deployments that a row may stand for, the likeliest first; their weights add to one.
 
     Args:
         stated: what it says.
         held_out: whether a pair of model and system is only reported on.
-        scales: other distances than the default.
     """
-    table, s = _table(held_out), scales or Scales()
+    table = _table(held_out)
     own = (table.words["model"] == stated.key.model) & (table.words["system"] == stated.key.system)
     far = np.zeros(len(table.recipes))
-    for name, scale in (("engine", s.engine), ("precision", s.precision), ("model", s.model)):
+    for name, scale in WORDS.items():
         far += (table.words[name] != getattr(stated.key, name)) / scale
-    far += np.array([stated.version not in recipe.versions for recipe in table.recipes]) / s.version
-    scale = {"concurrency": s.load, "isl": s.lengths, "osl": s.lengths}
+    far += np.array([stated.version not in recipe.versions for recipe in table.recipes]) / VERSION
     for name, value in stated.numbers.items():
-        far += np.abs(table.numbers[name] - np.log(value)) / scale.get(name, s.devices)
+        far += np.abs(table.numbers[name] - np.log(value)) / NUMBERS[name]
     far[own | table.held_out] = np.inf
     near = np.argsort(far, kind="stable")[: 4 * LIKELY]
     found: dict[Setup, float] = {}
