@@ -247,14 +247,14 @@ def _comparison(
     best_loss = float(ranking.loss[ranking.best])
     if optimum is None:
         text = (
-            f"the pure-training optimum, {_words(ranking.shape(ranking.best))}, cannot be served within the goals at all; "
+            f"the pure-training optimum, {_words(ranking, ranking.best)}, cannot be served within the goals at all; "
             f"this shape gives {chosen.tokens_per_s:,.0f} tokens/s per device"
         )
     else:
         gain = chosen.tokens_per_s / optimum.tokens_per_s - 1.0
         text = (
             f"served at {chosen.tokens_per_s:,.0f} tokens/s per device ({chosen.how}); the pure-training optimum, "
-            f"{_words(optimum.shape)}, gives {optimum.tokens_per_s:,.0f}: {gain:+.0%} at a predicted loss "
+            f"{_words(optimum.ranking, optimum.index)}, gives {optimum.tokens_per_s:,.0f}: {gain:+.0%} at a predicted loss "
             f"{chosen.loss - best_loss:+.4f}. "
             f"Lifetime serving {_cost(serve, chosen, price)} instead of {_cost(serve, optimum, price)}, beside the same "
             "training budget"
@@ -271,7 +271,8 @@ def _cost(serve: Serve, rated: Rated, price: float | None) -> str:
     )
 
 
-def _words(shape: Shape) -> str:
+def _words(ranking: Ranking, index: int) -> str:
+    shape, family = ranking.shape(index), ranking.arm_of(index).family
     mixer = shape.blocks[0].mixer
     heads = f", {mixer.kv_heads} key heads of {mixer.head_dim}" if isinstance(mixer, SelfAttention) else ""
-    return f"{shape.hidden_size}x{shape.num_layers}{heads}"
+    return f"{shape.hidden_size}x{shape.num_layers}{heads}" + (f" ({family})" if family != "dense" else "")
