@@ -157,9 +157,13 @@ def transfer_seconds(table: StepTable, layout: int, cluster: Cluster, goal: Serv
 def _arriving(
     table: StepTable, fits: NDArray[Any], cluster: Cluster, goal: ServingGoal
 ) -> tuple[list[Deployment], float]:
-    """Every replica does both, or some prefill for the others, under the stated arrivals; no more replicas than help."""
+    """Every replica does both, or some prefill for the others, under the stated arrivals; no more replicas than help.
+
+    Deployments that arrivals fill beyond ``FILLED`` are named only where there are no others.
+    """
     assert goal.rate is not None
     found: list[Deployment] = []
+    full: list[Deployment] = []
     largest = 0.0
     lengths = dict(isl=goal.isl, osl=goal.osl, cached=goal.cached, spread=goal.spread, gaps=goal.gaps)
     for layout in fits.tolist():
@@ -174,8 +178,9 @@ def _arriving(
                 **{n: np.atleast_1d(np.asarray(getattr(one, n), float)) for n in Served.__slots__}
             )
             served = replace(served, rate=served.rate * replicas)
-            found += _deployments(table, np.array([layout]), served.batch, np.array([replicas]), np.zeros(1), served,
-                                  cluster, goal)  # fmt: skip
+            into = found if goal.rate <= FILLED * most * replicas else full
+            into += _deployments(table, np.array([layout]), served.batch, np.array([replicas]), np.zeros(1), served,
+                                 cluster, goal)  # fmt: skip
         if total < 2:
             continue
         first, rest = (x.ravel() for x in np.meshgrid(_counts(total), _counts(total), indexing="ij"))
@@ -183,12 +188,14 @@ def _arriving(
         apart, limits = table.opened_apart(layout, first, rest, rate=goal.rate, **lengths,
                                            transfer=transfer_seconds(table, layout, cluster, goal))  # fmt: skip
         largest = max(largest, float(limits.max()))
-        keep = np.isfinite(apart.tpot)
-        apart = Served(**{n: getattr(apart, n)[keep] for n in Served.__slots__})
-        index = np.full(int(keep.sum()), layout)
-        found += _deployments(
-            table, index, apart.batch, (first + rest)[keep], first[keep], apart, cluster, goal
-        )
+        for into, keep in ((found, goal.rate <= FILLED * limits), (full, goal.rate > FILLED * limits)):
+            keep = keep & np.isfinite(apart.tpot)
+            kept = Served(**{n: getattr(apart, n)[keep] for n in Served.__slots__})
+            index = np.full(int(keep.sum()), layout)
+            into += _deployments(
+                table, index, kept.batch, (first + rest)[keep], first[keep], kept, cluster, goal
+            )
+    found = found or full
     if not found:
         raise InfeasibleError(
             f"--rate (={goal.rate:g} requests/s) is faster than {cluster.name} can serve",
@@ -197,6 +204,11 @@ def _arriving(
             reasons={"slower than the arrivals": len(fits)},
         )
     return found, largest
+
+
+FILLED = 0.9
+"""Share of its largest stable rate up to which a deployment is offered: the closed forms were held against their twin up
+to .8, and beyond it every burst is felt."""
 
 
 def _counts(total: int) -> Array:

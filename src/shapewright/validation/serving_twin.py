@@ -179,9 +179,9 @@ def simulate(
 
 
 REQUESTS = 400
-"""Requests of a run that ``--simulate`` asks for."""
+"""Requests of a run that ``--simulate`` asks for, at least."""
 ROUNDS = 10
-"""The same in a closed loop, per client."""
+"""The same per request that runs at once, or per client: a full replica forgets slowly."""
 
 
 def simulate_pick(
@@ -211,7 +211,8 @@ def simulate_pick(
 
     clients = 0 if goal.rate else round(pick.concurrency * decoders)
     rate = (goal.rate or pick.rate) * played / pick.replicas
-    arrivals = poisson(rate, ROUNDS * clients or REQUESTS, isl=goal.isl, osl=int(goal.osl))
+    count = ROUNDS * clients or max(REQUESTS, round(ROUNDS * pick.concurrency * decoders))
+    arrivals = poisson(rate, count, isl=goal.isl, osl=int(goal.osl))
     if clients:
         # Answers of one length would keep all clients in step.
         spread = np.random.default_rng(0).uniform(0.8, 1.2, len(arrivals))
