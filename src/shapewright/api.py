@@ -23,6 +23,7 @@ from shapewright.designs.serving import Serve, parse_serve
 from shapewright.errors import UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.plan.parallel import Plan
+from shapewright.plan.rules import attention_heads
 from shapewright.scaling.law import default_law
 from shapewright.search.budget import Budget, BudgetKind
 from shapewright.search.joint import Options, workload_for
@@ -149,10 +150,21 @@ def lint(
 
     The step is that of one micro-batch per stage on ``tp * pp`` devices, without data parallelism, and without
     regard to memory: what is asked is how the shape falls on the device, not whether it fits one.
+
+    Raises:
+        UsageError: ``tp`` does not divide the heads.
     """
     from shapewright.designs.breakdown import price_plan
 
     shape = model if isinstance(model, Shape) else resolve_model(str(model))
+    for heads, _ in attention_heads(shape):
+        if heads % tp:
+            good = [t for t in range(1, int(heads) + 1) if heads % t == 0]
+            raise UsageError(
+                f"--tp (={tp}) does not divide {heads} heads",
+                "a rank holds whole heads",
+                f"nearest that works: --tp {min(good, key=lambda t: abs(t - tp))}",
+            )
     cluster = parse_cluster(on, settings)
     if tp * pp > 1 and cluster.num_devices == 1:
         cluster = parse_cluster(f"{tp * pp}x{on}", settings)

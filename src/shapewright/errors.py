@@ -59,7 +59,7 @@ class UnknownNameError(UsageError):
         super().__init__(
             f"{parameter} (={name!r}) is not known",
             f"known: {listing}",
-            f"did you mean {' or '.join(near)}?" if near else fix,
+            f"did you mean {' or '.join(near)}?" if near else fix or "give one of those",
         )
 
 

@@ -139,6 +139,8 @@ def _hint(unit: str) -> str:
         "FLOP": "1e23FLOP",
         "J": "5MWh",
         "W": "700W",
+        "Hz": "1.7GHz",
+        "m2": "814mm2",
         "USD": "$2M, 2M",
         "1": "8, 1e9",
     }

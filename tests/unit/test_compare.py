@@ -99,16 +99,17 @@ def test_ternary_weights_save_bytes_while_serving_and_nothing_while_training() -
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
     [("30d", "time", 30 * 86_400.0), ("2M USD", "dollars", 2e6), ("$2M", "dollars", 2e6), ("1e22 FLOP", "flops", 1e22),
-     ("5 GWh", "energy", 1.8e13), ("1T tokens", "tokens", 1e12)],
+     ("5 GWh", "energy", 1.8e13), ("1T tokens", "tokens", 1e12), ("300B tokens", "tokens", 3e11)],
 )  # fmt: skip
 def test_a_budget_says_its_kind_by_its_unit(text: str, kind: str, value: float) -> None:
     found = parse_budget(text)
     assert (found.kind, found.value) == (kind, pytest.approx(value))
 
 
-def test_what_is_no_budget_is_refused() -> None:
+@pytest.mark.parametrize("text", ["30 parsecs", "30", "300B", "tokens"])
+def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--budget"):
-        parse_budget("30 parsecs")
+        parse_budget(text)
 
 
 def test_the_command_answers_in_words_and_json() -> None:

@@ -139,7 +139,7 @@ def command(
             level=o.level_named(level),
         ),
         tuple(settings or ()),
-        serve=parse_serve(serve) if serve else None,
+        serve=parse_serve(serve) if serve is not None else None,
     )
     if json:
         print_text(found.to_json())
@@ -170,9 +170,9 @@ def _limits(tpot: str | None, price: float | None) -> ServingLimits | None:
     from shapewright.search.serve import ServingLimits
     from shapewright.units import parse_quantity
 
-    if price is not None and not price > 0:
+    if price is not None and not 0 < price < float("inf"):
         raise UsageError(
-            f"--max-token-price (={price:g}) must be positive", "a token costs something", "for example: 1.5"
+            f"--max-token-price (={price:g}) must be positive and finite", "it is a limit", "for example: 1.5"
         )
     if tpot is None and price is None:
         return None

@@ -37,7 +37,6 @@ def command(
     from shapewright.architecture.catalog import resolve_model
     from shapewright.outlook.efficiency import efficiency
     from shapewright.report.efficiency_view import efficiency_view
-    from shapewright.units import parse_quantity
 
     answer = efficiency(
         chips or (),
@@ -45,7 +44,7 @@ def command(
         mixed=mixed,
         model=resolve_model(model) if model else None,
         devices=devices,
-        tokens=parse_quantity(tokens, "1", "--tokens") if tokens else None,
+        tokens=o.tokens_of(tokens, "--tokens"),
         law=law,
     )
     deliver(answer, lambda: efficiency_view(answer), json=json, report=report, charts=charts, force=force)

@@ -44,12 +44,11 @@ def command(
     from shapewright.architecture.catalog import resolve_model
     from shapewright.designs.build import make_estimate
     from shapewright.search.joint import Options
-    from shapewright.units import parse_quantity
 
     o.positive({"seq_len": seq_len, "batch": batch})
     plan = axes.pins() | modes.pins()
     refuse_existing(output, overwrite=force)
-    amount = parse_quantity(tokens, "1", "--tokens") if tokens else None
+    amount = o.tokens_of(tokens, "--tokens")
     options = Options(
         seq_len=seq_len,
         precision=precision,

@@ -46,7 +46,7 @@ def command(
     o.positive({"seq_len": seq_len, "tp": tp, "micro_batch": micro_batch})
     asked = kernel_request(
         model, on, params=parse_quantity(size, "1", "--size"),
-        tokens=parse_quantity(tokens, "1", "--tokens") if tokens else None, seq_len=seq_len, tp=tp,
+        tokens=o.tokens_of(tokens, "--tokens"), seq_len=seq_len, tp=tp,
         micro_batch=micro_batch, precision=precision, settings=tuple(settings or ()),
     )  # fmt: skip
     answer = kernel_book(

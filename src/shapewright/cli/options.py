@@ -201,16 +201,22 @@ Mtbf = Annotated[
 ]
 
 
+MOST = 10**9
+"""No count that can be given is larger."""
+
+
 def positive(counts: dict[str, int | None]) -> dict[str, int]:
     """The counts that were given.
 
     Raises:
-        UsageError: one is below 1.
+        UsageError: one is below 1 or above :data:`MOST`.
     """
     for name, value in counts.items():
-        if value is not None and value < 1:
+        if value is not None and not 1 <= value <= MOST:
             option = name.replace("_", "-")
             raise UsageError(
-                f"--{option} (={value}) must be at least 1", "it is a count", f"for example: --{option} 8"
+                f"--{option} (={value}) must be at least 1{f' and at most {MOST:,}' if value > MOST else ''}",
+                "it is a count",
+                f"for example: --{option} 8",
             )
     return {name: value for name, value in counts.items() if value is not None}

@@ -92,7 +92,7 @@ class Run:
             imbalance=self.imbalance,
             cuda_graphs=self.cuda_graphs,
             adapter_rank=self.lora,
-            device_mtbf_s=parse_quantity(self.mtbf, "s", "--mtbf") if self.mtbf else DEVICE_MTBF_S,
+            device_mtbf_s=DEVICE_MTBF_S if self.mtbf is None else parse_quantity(self.mtbf, "s", "--mtbf"),
         )
 
 

@@ -66,8 +66,8 @@ def command(
     params = parse_quantity(size, "1", "--size")
     problem = scale_problem(
         on, int(counts.max()), seq_len=int(parse_quantity(seq_len, "1", "--seq-len")),
-        tokens=parse_quantity(tokens, "1", "--tokens") if tokens else 16_384.0 if weak else 2.0**22, weak=weak,
-        critical_batch=parse_quantity(critical_batch, "1", "--critical-batch") if critical_batch else None,
+        tokens=parse_quantity(tokens, "1", "--tokens") if tokens is not None else 16_384.0 if weak else 2.0**22, weak=weak,
+        critical_batch=o.tokens_of(critical_batch, "--critical-batch"),
         sync=sync, every=every, precision=precision, alpha=alpha, beta=beta, settings=tuple(settings or ()),
     )  # fmt: skip
     shapes = [architecture(name, params) for name in dict.fromkeys(architectures)]

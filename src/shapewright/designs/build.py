@@ -142,11 +142,17 @@ def make_estimate(
         UsageError: tokens are not positive, or unique ones are stated without them.
         InfeasibleError: the plan, or every plan, needs more memory than there is.
     """
-    if tokens is not None and not 0 < tokens < float("inf"):
+    if tokens is not None and not 1 <= tokens < float("inf"):
         raise UsageError(
-            f"tokens (={tokens:g}) must be positive and finite",
+            f"tokens (={tokens:g}) must be at least 1 and finite",
             "a run reads some",
             "for example: --tokens 1T",
+        )
+    if 2 * options.modes.adapter_rank >= shape.hidden_size:
+        raise UsageError(
+            f"lora rank (={options.modes.adapter_rank}) must be below half the width (={shape.hidden_size})",
+            "adapters of more are no smaller than the weights that they stand beside",
+            "try: --lora 16",
         )
     if options.unique_tokens is not None and tokens is None:
         raise UsageError(

@@ -62,6 +62,8 @@ class Serve:
         return f"{format_count(self.tokens)} output tokens, {self.isl:,.0f} in and {self.osl:,.0f} out{goals}"
 
 
+_LEAST = {"isl": 1.0, "osl": 2.0, "tokens": 1.0}
+"""Fewest tokens; a time per output token is between two of them."""
 _UNITS = {"isl": "1", "osl": "1", "tokens": "1", "tpot": "s", "ttft": "s"}
 
 
@@ -72,6 +74,8 @@ def parse_serve(text: str) -> Serve:
         UsageError: a word is no ``name=value``, a name is not known or a value not positive.
     """
     values: dict[str, float | str] = {}
+    if not text.strip():
+        raise UsageError("--serve is empty", "it says what is served", 'try: --serve "tokens=1e13 tpot=20ms"')
     for word in text.replace(",", " ").split():
         name, equals, value = word.partition("=")
         if not equals or name not in (*_UNITS, "precision", "engine"):
@@ -82,9 +86,13 @@ def parse_serve(text: str) -> Serve:
             )  # fmt: skip
         if name in _UNITS:
             number = parse_quantity(value, _UNITS[name], f"--serve {name}")
-            if number <= 0:
+            least = _LEAST.get(name, 0.0)
+            if number <= 0 or number < least:
+                rule = f"at least {least:g}" if least else "positive"
                 raise UsageError(
-                    f"--serve {name} (={value}) must be positive", "it counts", f"try: {name}=1000"
+                    f"--serve {name} (={value}) must be {rule}",
+                    "it counts tokens" if least else "it is a time",
+                    f"try: {name}={'1000' if least else '20ms'}",
                 )
             values[name] = number
         else:

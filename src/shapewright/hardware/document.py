@@ -91,7 +91,7 @@ class Node:
                 raise DocumentError(
                     f"{self.file}: {self.at(key)} is not a known key",
                     f"known: {', '.join(known)}",
-                    f"did you mean {' or '.join(near)}?" if near else "",
+                    f"did you mean {' or '.join(near)}?" if near else "take it out",
                 )
 
     def child(self, key: str) -> Node:

@@ -156,6 +156,8 @@ def _new(old: Figure | None, name: str, text: str, unit: str) -> Figure:
         value, source = parse_quantity(text, unit, name), "set by the user"
     if not math.isfinite(value) or value <= 0:
         raise UsageError(
-            f"--set {name} (={text!r}) is not positive", "a figure of hardware is greater than zero"
+            f"--set {name} (={text!r}) is not positive",
+            "a figure of hardware is greater than zero",
+            f"half of what is there: --set {name}=0.5x",
         )
     return Figure(value=value, unit=unit, kind="assumed", source=source)

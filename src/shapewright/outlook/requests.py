@@ -13,14 +13,14 @@ from shapewright.architecture.presets import NAMES, model_around, preset
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import cost_model
 from shapewright.designs.files import load_design
-from shapewright.errors import DocumentError, ShapewrightError, UnknownNameError, UsageError
+from shapewright.errors import DocumentError, UnitError, UnknownNameError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.outlook.scale import Problem, Sync
 from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import default_precision, find_precision
 from shapewright.scaling.hyperparameters import kaplan_critical_batch_tokens
-from shapewright.search.budget import UNITS, Budget
+from shapewright.search.budget import UNITS, Budget, BudgetKind
 from shapewright.units import parse_quantity
 
 USUAL_LOSS = 2.2
@@ -155,9 +155,13 @@ def kernel_request(
     """The step of a design.json (its plan and run where nothing else is said), or of a named architecture.
 
     Raises:
-        UsageError: a split that does not divide the heads.
+        UsageError: a split that does not divide the heads, or a run without tokens.
         UnknownNameError: an unknown architecture, accelerator or precision.
     """
+    if tokens is not None and not tokens >= 1:
+        raise UsageError(
+            f"--tokens (={tokens:g}) must be at least 1", "a run reads some", "for example: --tokens 1T"
+        )
     design = load_design(Path(model)) if _is_design(model) else None
     shape = design.shape if design is not None else architecture(model, params)
     if design is not None:
@@ -189,17 +193,23 @@ def _is_design(text: str) -> bool:
 
 
 def parse_budget(text: str) -> Budget:
-    """A budget by its unit: ``30d``, ``2M USD``, ``$2M``, ``1e22 FLOP``, ``5 GWh``, ``1T`` tokens.
+    """A budget by its unit: ``30d``, ``2M USD``, ``$2M``, ``1e22 FLOP``, ``5 GWh``, ``1T tokens``.
+
+    A number without a unit is refused: it could be dollars as well as tokens.
 
     Raises:
-        UsageError: no unit of a budget.
+        UsageError: no unit of a budget, or nothing of it.
     """
-    plain = text.strip().removesuffix("tokens").strip()
-    for kind, unit in UNITS.items():
+    plain = text.strip()
+    money = plain.startswith("$") or plain.endswith("USD")
+    kinds: tuple[BudgetKind, ...] = ("time", *(("dollars",) if money else ()), "energy", "flops")
+    if plain.endswith("tokens"):
+        plain, kinds = plain.removesuffix("tokens").strip(), ("tokens",)
+    for kind in kinds:
         try:
-            value = parse_quantity(plain, unit, "--budget")
-        except ShapewrightError:
+            value = parse_quantity(plain, UNITS[kind], "--budget")
+        except UnitError:
             continue
-        return Budget(kind=kind, value=value)  # type: ignore[arg-type]
+        return Budget(kind=kind, value=value)
     raise UsageError(f"--budget (={text!r}) is no time, money, energy, FLOP or tokens", "it is a number with a unit",
-                     "for example --budget 30d, --budget '2M USD', --budget '1e22 FLOP'")  # fmt: skip
+                     "for example --budget 30d, --budget '2M USD', --budget '1e22 FLOP', --budget '1T tokens'")  # fmt: skip

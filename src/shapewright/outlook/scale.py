@@ -395,7 +395,7 @@ def device_counts(text: str) -> Array:
         values = [float(x) for x in (low, high)] if dots else [float(x) for x in text.split(",")]
     except ValueError:
         values = []
-    if not values or min(values) < 1 or max(values) > 2**24:
+    if not values or not all(1 <= value <= 2**24 for value in values):
         raise UsageError(f"--devices (={text!r}) is not a range", "it is FIRST..LAST or N,N,N, from 1 to 16,777,216",
                          "for example --devices 1..1e6")  # fmt: skip
     if dots:

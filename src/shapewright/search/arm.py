@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shapewright.errors import InfeasibleError
 from shapewright.plan.pairs import LocalCosts, Workload, price_local
 from shapewright.plan.parallel import Plan
 from shapewright.plan.power import cluster_power
@@ -156,7 +157,11 @@ def _floor(job: Job, table: Table) -> Floor:
 
 
 def lay_out(job: Job) -> Table:
-    """The table of a job."""
+    """The table of a job.
+
+    Raises:
+        InfeasibleError: no plan satisfies the fixed axes.
+    """
     if job.table is not None and job.table.window == job.window:
         return job.table
     workload = job.workload
@@ -174,6 +179,13 @@ def lay_out(job: Job) -> Table:
     plans = enumerate_plans(
         workload.cluster, seq_len=workload.seq_len, experts=job.family.experts, fixed=dict(job.plan)
     )
+    if not len(plans):
+        fixed = ", ".join(f"{name} = {value}" for name, value in job.plan.items())
+        raise InfeasibleError(
+            f"no plan of {workload.cluster.num_devices:,} devices satisfies {fixed}",
+            "the product of the axes must equal the number of devices",
+            "free one of the axes, or change the number of devices",
+        )
     local = price_local(candidates.layers, plans, workload)
     return Table(window=job.window, candidates=candidates, plans=plans, local=local)
 

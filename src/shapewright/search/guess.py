@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shapewright.cost.device import peak_of
-from shapewright.errors import UnknownFigureError
+from shapewright.errors import UnknownFigureError, UsageError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.pairs import Workload
 from shapewright.plan.power import cluster_power
@@ -18,8 +18,28 @@ EXPECTED_MFU = 0.4
 """Utilisation of the first guess only; the answer does not depend on it once the lattice holds the optimum."""
 
 
+MOST_FLOPS = 1e35
+"""No training is larger: a hundred million times all that was ever computed for one model."""
+
+
 def guess_flops(budget: Budget, workload: Workload) -> float:
-    """Training FLOP that the budget buys at the expected utilisation."""
+    """Training FLOP that the budget buys at the expected utilisation.
+
+    Raises:
+        UsageError: they are beyond :data:`MOST_FLOPS`.
+        UnknownFigureError: the budget is of energy, and nobody states the power of the device.
+    """
+    flops = _flops(budget, workload)
+    if flops > MOST_FLOPS:
+        raise UsageError(
+            f"budget {budget.kind} (={budget.value:g}) buys {flops:.1e} FLOP",
+            f"nothing is designed beyond {MOST_FLOPS:g}",
+            "give a smaller budget",
+        )
+    return flops
+
+
+def _flops(budget: Budget, workload: Workload) -> float:
     cluster = workload.cluster
     if budget.kind == "flops":
         return budget.value

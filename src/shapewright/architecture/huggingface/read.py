@@ -87,7 +87,7 @@ def load_document(path: Path) -> dict[str, Any]:
         document = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise DocumentError(f"{path} is not text", "a config.json is UTF-8 text", fix) from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path} is not JSON", str(error), fix) from error
     if not isinstance(document, dict):
         raise DocumentError(
