@@ -65,7 +65,8 @@ def command(
 
 
 def _year(text: str) -> float:
-    year, _, month = text.partition("-")
-    if not (year.isdigit() and len(year) == 4 and (not month or (month.isdigit() and 1 <= int(month) <= 12))):
+    year, dash, month = text.partition("-")
+    told = year.isdigit() and len(year) == 4 and int(year) >= 1900
+    if not told or (dash and not (month.isdigit() and 1 <= int(month) <= 12)):
         raise UsageError(f"--since (={text!r}) is not a year", "it is YYYY or YYYY-MM", "for example 2012-09")
     return int(year) + (int(month) - 1) / 12 if month else float(year)

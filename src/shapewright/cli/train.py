@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from shapewright.lab.training import Training
 
 
+MOST_THREADS = 4096
+"""No processor runs more."""
+
+
 def command(
     design: Annotated[Path, typer.Argument(help="A design.json written by shapewright design.")],
     minutes: Annotated[
@@ -237,6 +241,12 @@ def _check(
             raise UsageError(
                 f"--{name} (={value:g}) is not positive", "nothing could be trained", f"leave --{name} out"
             )
+    if threads is not None and threads > MOST_THREADS:
+        raise UsageError(
+            f"--threads (={threads}) is above {MOST_THREADS:,}",
+            "no processor has so many",
+            "leave --threads out",
+        )
     if precision not in ("fp32", "bf16", "design", "fastest"):
         raise UsageError(
             f"--precision (={precision!r}) is not known",
@@ -255,7 +265,7 @@ def _choice(path: Path) -> dict[str, Any]:
     try:
         told = library.loads(path.read_text(encoding="utf-8"))
         return {name: told[name] for name in names}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DocumentError(
             f"--tuned (={str(path)!r}) holds no choice",
             str(error),

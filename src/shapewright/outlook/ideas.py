@@ -137,7 +137,7 @@ def _measured(path: Path) -> tuple[Idea, ...]:
                     source=f"{path.name}: {name} over {document['base']}, {document['tuning']}, verdict {gain['verdict']}",
                 )
             )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise DocumentError(
             f"{path} is not what shapewright gain prints", f"{type(error).__name__}: {error}",
             "write it: shapewright gain NEW BASE --runs ladder --json > gain.json",

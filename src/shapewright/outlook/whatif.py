@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shapewright.errors import UsageError
+from shapewright.errors import UnknownNameError, UsageError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
 from shapewright.outlook.costs import Shares, dollar_shares, power_shares
@@ -129,6 +129,8 @@ def whatif(
     for row in grid:
         try:
             swept.append(ask(" ".join(row), hypothetical(cluster, (*settings, *row))))
+        except UnknownNameError:
+            raise
         except UsageError as error:
             swept.append(_impossible(" ".join(row), row, error))
     told = []

@@ -131,22 +131,25 @@ def read_serving(path: Path, *, recipes: bool = True) -> tuple[list[ServedRow], 
         recipes: where a row is silent, take what was published for its run; else defaults alone.
 
     Raises:
-        DocumentError: the file has not the required columns.
+        DocumentError: the file is no CSV, or has not the required columns.
     """
-    with path.open(newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DocumentError(
-                f"{path} lacks the columns {', '.join(missing)}", "serving points are read from the columns of "
-                "silicon_sample.csv", f"give at least: {', '.join(REQUIRED)}",
-            )  # fmt: skip
-        rows, skipped = [], []
-        for number, record in enumerate(reader, start=2):
-            try:
-                rows.append(_row(record, number, recipes=recipes))
-            except ValueError as error:
-                skipped.append((record.get("id") or f"line {number}", str(error)))
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DocumentError(
+                    f"{path} lacks the columns {', '.join(missing)}", "serving points are read from the columns of "
+                    "silicon_sample.csv", f"give at least: {', '.join(REQUIRED)}",
+                )  # fmt: skip
+            rows, skipped = [], []
+            for number, record in enumerate(reader, start=2):
+                try:
+                    rows.append(_row(record, number, recipes=recipes))
+                except ValueError as error:
+                    skipped.append((record.get("id") or f"line {number}", str(error)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DocumentError(f"{path} is no CSV file", str(error), "give one serving point a row") from error
     return rows, skipped
 
 
