@@ -20,7 +20,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ class Peer:
 
 
 def run() -> Iterator[str]:
-    """One line per slice: median and 90th percentile of the absolute error of each, over the rows that it answered."""
+    """One line per slice: median and 90th percentile of each tool on the rows it answers, and ours on the same."""
     path = Path(os.environ.get("SHAPEWRIGHT_DATA", "../shared/data")) / "published_training.csv"
     if not path.exists():
         yield f"peers: {path} is missing: not compared"
@@ -65,15 +65,22 @@ def run() -> Iterator[str]:
     table: dict[str, dict[str, str]] = {}
     for name in SLICES:
         members = [row for row in rows if name in regimes(row) and row.id in ours]
-        errors = {"ours": [ours[row.id] for row in members]}
+        said = [f"ours {_median([ours[row.id] for row in members])} of {len(members)}"]
         for peer in peers:
-            steps = [(row, peer.step_s(row)) for row in members]
-            errors[peer.name] = [step / row.step_time - 1 for row, step in steps if step is not None]
-        table |= {f"{name}/{tool}": _scores(found) for tool, found in errors.items() if found}
-        said = (
-            f"{tool} {_said(table[f'{name}/{tool}'])}" if found else f"{tool} not asked"
-            for tool, found in errors.items()
-        )
+            steps = {
+                row.id: step / row.step_time - 1 for row in members if (step := peer.step_s(row)) is not None
+            }
+            if not steps:
+                said.append(f"{peer.name} not asked")
+                continue
+            scores = {
+                "rows": f"{len(steps):,}", "median": _median(steps.values()),
+                "p90": f"{np.quantile(np.abs([*steps.values()]), 0.9):.1%}", "ours": _median([ours[at] for at in steps]),
+            }  # fmt: skip
+            table[f"{name}/{peer.name}"] = scores
+            said.append(
+                f"{peer.name} {scores['median']} / {scores['p90']} of {scores['rows']}, ours on them {scores['ours']}"
+            )
         yield f"peers: {name}, held-out rows on A100: {'; '.join(said)}"
     for peer in peers[:-1]:
         start = time.process_time()
@@ -94,17 +101,8 @@ def _asked(row: Row) -> bool:
     )
 
 
-def _scores(errors: Sequence[float]) -> dict[str, str]:
-    sizes = np.abs(errors)
-    return {
-        "rows": f"{sizes.size:,}",
-        "median": f"{np.median(sizes):.1%}",
-        "p90": f"{np.quantile(sizes, 0.9):.1%}",
-    }
-
-
-def _said(scores: dict[str, str]) -> str:
-    return f"{scores['median']} / {scores['p90']} of {scores['rows']}"
+def _median(errors: Iterable[float]) -> str:
+    return f"{np.median(np.abs([*errors])):.1%}"
 
 
 def _constant(row: Row) -> float:

@@ -40,7 +40,7 @@ def ladder_chart(rows: Sequence[Mapping[str, Any]]) -> Spec | None:
     # Arms of one layout differ in parameters, and are one size.
     sizes = list(dict.fromkeys(row["size"] for row in sorted(shown, key=lambda row: row["params"])))
     colour = {"field": "size", "type": "nominal", "scale": {"domain": sizes, "range": list(PALETTE)},
-              "legend": {"columns": 4}}  # fmt: skip
+              "legend": {"columns": 3}}  # fmt: skip
     rungs = [row for row in shown if row["role"] == "rung"]
     best = min(losses)
     return chart(

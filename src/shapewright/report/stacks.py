@@ -92,7 +92,7 @@ def _stack(
     bars = [*({**row, "row": whole} for row in rows), *rows]
     x = linear_axis("start", title, 0.0, right, unit=unit)
     y = {"field": "row", "type": "nominal", "scale": {"domain": order, "paddingInner": 0.25},
-         "axis": {"title": None, "labelLimit": 130, "domain": False, "ticks": False}}  # fmt: skip
+         "axis": {"title": None, "labelLimit": 150, "domain": False, "ticks": False}}  # fmt: skip
     present = [cause for cause in causes if any(row["cause"] == cause for row in rows)]
     colour = {
         "field": "cause",

@@ -213,7 +213,8 @@ def answer(state: State, design: Design) -> dict[str, Any]:
         "rejected": [(f"{item.count:,}", item.reason) for item in rejected_by_count(design)],
         "considered": f"{design.num_candidates:,}",
         "binds": what_binds(design),
-        "reasons": [reason.text for reason in design.reasons],
+        # What binds says already where the step's time goes.
+        "reasons": [reason.text for reason in design.reasons if reason.topic != "step"],
         "changes": [item.text for item in what_would_change(design) if item.bound],
         "assumed": Markup(sections.assumed(design)),
         "trust": Markup(sections.trust(design)),
