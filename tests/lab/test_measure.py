@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -148,6 +149,19 @@ class TestFile:
         assert {fit["family"] for fit in document["fits"]} >= {"matmul", "attention", "memory"}
         assert document["timings"][0]["best_s"] > 0
         assert load_accelerator("box.toml").name == "box"
+
+    def test_a_design_for_it_says_how_to_train_it(
+        self, measures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(monkeypatch) == 0
+        ask = ("shapewright", "design", "this", "--minutes", "1", "--out", "mine.json", "--width", "64")
+        monkeypatch.setattr(sys, "argv", [*ask, "--depth", "2"])
+        capsys.readouterr()
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        told = capsys.readouterr().out
+        assert "Next       shapewright train mine.json" in told
+        assert "shapewright explain mine.json --report report.html" in told
 
     def test_a_busy_machine_is_said(
         self,

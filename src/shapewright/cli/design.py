@@ -13,6 +13,7 @@ from shapewright.cli.plan_options import Axes, grouped
 from shapewright.errors import UsageError
 
 if TYPE_CHECKING:
+    from shapewright.designs.document import Design
     from shapewright.search.serve import ServingLimits
 
 
@@ -144,9 +145,9 @@ def command(
     if json:
         print_text(found.to_json())
     else:
-        from shapewright.report.console import print_design
+        from shapewright.report.console import NEXT, print_design
 
-        print_design(found, out())
+        print_design(found, out(), next_commands=NEXT if output is None else _next(found, output, report))
     if output is not None:
         from shapewright.cli.schema import schema_text
 
@@ -160,6 +161,20 @@ def command(
 
         write_text(report, html_report(found), overwrite=force)
         talk().print(f"wrote {report}")
+
+
+def _next(found: Design, output: Path, report: Path | None) -> tuple[str, ...]:
+    """What to do with a design that was kept: train it where it is for this machine, and look closer."""
+    from shapewright.hardware.catalog import parse_cluster
+
+    cluster = parse_cluster(found.request.hardware)
+    look = f"shapewright explain {output}" + ("" if report else " --report report.html")
+    if cluster.accelerator.path is None or "measurement" not in cluster.accelerator.sources:
+        return (look,)
+    train, devices = f"shapewright train {output}", int(found.plan.num_devices)
+    if devices > 1:
+        train = f"torchrun --nproc-per-node {devices} --no-python {train}"
+    return (train, look)
 
 
 def _schema_path(output: Path | None) -> Path | None:

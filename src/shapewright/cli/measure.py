@@ -272,6 +272,11 @@ def _print(
     console.print(f"wrote {path}", markup=False)
     hardware = "this" if path == Path("this.toml") else str(path)
     console.print(f"next: shapewright design {hardware} --minutes 10", markup=False)
+    if (link := accelerator.scale_up) is not None:
+        console.print(
+            f"      or {link.domain_size} processes: shapewright design {link.domain_size}x{hardware} --minutes 10",
+            markup=False,
+        )
 
 
 def _product_row(measured: Measured, fmt: str, squares: list[int], best: float) -> list[str]:
