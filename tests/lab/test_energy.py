@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from shapewright.lab import energy
-from shapewright.lab.energy import MEASURED, Meter, Power, package_energy, package_limit, power_here
+from shapewright.lab.energy import (
+    MEASURED,
+    MEASURED_CUDA,
+    Meter,
+    Power,
+    counter_of,
+    package_energy,
+    package_limit,
+    power_here,
+)
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -47,7 +58,6 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_a_run_gets_its_share_of_the_packages(machine):
     meter = machine.meter()
-    assert meter.readable
     machine.turn(microjoules=9_600_000, busy_s=104.0)
     # Of four busy seconds one was the run's; the platform and the cores are not counted again.
     assert meter.lap(1.0) == pytest.approx(0.6 / 4)
@@ -70,7 +80,6 @@ def test_the_platform_and_the_cores_are_not_counted_beside_the_packages(machine,
 
 def test_what_cannot_be_read_is_unknown(machine, tmp_path):
     nothing = Meter(tmp_path / "absent", machine.stat)
-    assert not nothing.readable
     assert nothing.lap(1.0) is None
     meter = machine.meter()
     (machine.powercap / "intel-rapl:0" / "energy_uj").unlink()
@@ -122,7 +131,7 @@ def test_every_branch_states_its_joules(known, machine, tmp_path, monkeypatch):
         def _tops(self):
             return [0]
 
-    monkeypatch.setattr(ladder_run, "Meter", Turning)
+    monkeypatch.setattr(ladder_run, "counter_of", lambda device: Turning())
     job = Job(name="rung_8x1", role="rung", layout=(8, 1, 8), learning_rate=0.01, ratios=(2.0, 4.0))
     ladder_run.run_job(job, str(tmp_path / "text.txt"), str(tmp_path), power)
     rows = finished(tmp_path)
@@ -138,3 +147,70 @@ def test_every_branch_states_its_joules(known, machine, tmp_path, monkeypatch):
             assert row["energy"] == MEASURED
     if known != "unknown":
         assert rows[1]["joules"] > rows[0]["joules"] * 0.9
+
+
+class Nvml:
+    """A driver that a test turns, with the names of nvidia-ml-py."""
+
+    class NVMLError(Exception):
+        """As nvidia-ml-py raises it."""
+
+    def __init__(self) -> None:
+        self.millijoules = 5_000_000
+        self.counts = True
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        """Nothing to load."""
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        """The device of a name."""
+        assert uuid == "GPU-1234-5678"
+        return f"handle of {uuid}"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
+        """[mJ]"""
+        assert handle == "handle of GPU-1234-5678"
+        if not self.counts:
+            raise self.NVMLError("Not Supported")
+        return self.millijoules
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
+    torch = pytest.importorskip("torch")
+    found = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", found)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1234-5678"))
+    return found
+
+
+@pytest.mark.torch
+def test_a_cuda_device_counts_millijoules_of_its_own(nvml):
+    meter = counter_of("cuda:0")
+    assert meter.kind == MEASURED_CUDA
+    nvml.millijoules += 2_500
+    assert meter.lap(own_s=0.1) == pytest.approx(2.5), "whatever the processor did meanwhile"
+    nvml.millijoules += 9_000
+    meter.reset()
+    nvml.millijoules += 1_000
+    assert meter.lap(own_s=7.0) == pytest.approx(1.0), "what went before a lap is nobody's"
+
+
+@pytest.mark.torch
+def test_a_ladder_on_a_cuda_device_has_its_joules(nvml, tmp_path, monkeypatch):
+    assert power_here(device="cuda") == Power(kind=MEASURED_CUDA, watts=None)
+    nvml.counts = False
+    monkeypatch.chdir(tmp_path)
+    source = Path(energy.__file__).parents[1] / "data" / "accelerators" / "h100_sxm.toml"
+    (tmp_path / "this.toml").write_text(source.read_text())
+    told = power_here(device="cuda")
+    assert told is not None
+    assert told.watts == pytest.approx(700.0), "all of it is one run's"
+
+
+@pytest.mark.torch
+def test_a_cuda_device_that_counts_nothing_is_unknown(nvml, monkeypatch):
+    nvml.counts = False
+    assert counter_of("cuda").lap(1.0) is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert counter_of("cuda").lap(1.0) is None, "nvidia-ml-py is not installed"

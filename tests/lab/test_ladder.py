@@ -204,7 +204,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(comparison, "RATES", {(8, 1, 8): rates, (16, 1, 8): rates})
 
 
-def in_this_process(function, tasks, workers, stop):
+def in_this_process(function, tasks, workers, stop, on_cuda=False):
     for task in tasks:
         yield function(*task)
 
@@ -218,7 +218,7 @@ def test_arms_share_bytes_and_have_flop_of_their_own(tiny, folder, text, monkeyp
     plan = replace(COMPARED, data=text)
     done = []
 
-    def cut(function, tasks, workers, stop):
+    def cut(function, tasks, workers, stop, on_cuda):
         for ended in in_this_process(function, tasks, workers, stop):
             yield ended
             if len(done) == 9:

@@ -173,7 +173,7 @@ def test_the_clock_on_the_wall_may_be_set(text, whole, folder, monkeypatch):
     assert all(row["seconds"] >= 0 and row["wall_s"] >= 0 for row in finished(folder))
 
 
-def in_this_process(function, tasks, workers, stop):
+def in_this_process(function, tasks, workers, stop, on_cuda=False):
     for task in tasks:
         yield function(*task)
 

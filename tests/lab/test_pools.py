@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shapewright.lab.pools import WorkerDiedError, in_processes
+from shapewright.lab.pools import WorkerDiedError, begin, cuda_devices, in_processes
 
 
 def until(holds, seconds: float = 300.0) -> None:
@@ -80,3 +80,20 @@ def test_workers_end_with_their_driver(how, tmp_path):
     driver.join(20)
     assert driver.exitcode is not None
     assert marker.exists() == (how == signal.SIGINT)
+
+
+def test_each_process_sees_a_cuda_device_in_turn(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-77")
+    devices = cuda_devices()
+    assert devices == ("3", "GPU-77")
+    taken = multiprocessing.get_context("spawn").Value("i", 0)
+    seen = []
+    try:
+        for _ in range(3):
+            begin(taken, devices)
+            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["3", "GPU-77", "3"]

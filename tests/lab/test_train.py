@@ -113,6 +113,34 @@ def test_a_killed_run_loses_what_followed_its_checkpoint_and_nothing_else(corpus
     assert steps == [10, 20, 30]
 
 
+def test_joules_are_counted_to_the_end_or_are_unknown(corpus, tmp_path, monkeypatch):
+    class Made:
+        kind = "made up"
+        laps = 0
+
+        def reset(self) -> None:
+            """Nothing ran before."""
+
+        def lap(self, own_s: float) -> float | None:
+            Made.laps += 1
+            return None if Made.laps == broken else 2.0
+
+    broken = 0
+    monkeypatch.setattr("shapewright.lab.train.counter_of", lambda device: Made())
+
+    def interrupt(record):
+        if record.step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(MeasurementError):
+        train(TRAINING, corpus, tmp_path / "a", watch=interrupt)
+    found = train(TRAINING, corpus, tmp_path / "a", resume=True)
+    assert (found.joules, found.energy) == (6.0, "made up"), "three lines of the log, two joules each"
+    Made.laps, broken = 0, 2
+    found = train(TRAINING, corpus, tmp_path / "b")
+    assert (found.joules, found.energy) == (None, "")
+
+
 def test_another_run_is_never_overwritten_or_mixed(corpus, tmp_path):
     train(TRAINING, corpus, tmp_path)
     with pytest.raises(UsageError, match="--resume"):

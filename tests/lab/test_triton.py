@@ -37,6 +37,19 @@ for width in (40, 257):
         ours.backward(gradient)
         theirs.backward(gradient)
         assert torch.allclose(wide.grad, same.grad, atol=1e-5), (width, tile)
+
+# 16 bits, and rows that lie apart: arithmetic is in fp32, and the result within one unit of its last place.
+wide = torch.randn(2, 2 * 40, 7).transpose(1, 2).to(torch.bfloat16).requires_grad_(True)
+exact = wide.detach().double().requires_grad_(True)
+gradient = torch.randn(2, 7, 40).to(torch.bfloat16)
+ours = gated(wide, 32)
+gate, up = exact.chunk(2, -1)
+theirs = functional.silu(gate) * up
+ours.backward(gradient)
+theirs.backward(gradient.double())
+assert ours.dtype == torch.bfloat16
+for found, true in ((ours, theirs), (wide.grad, exact.grad)):
+    assert ((found.double() - true).abs() <= true.abs() * 2**-7 + 1e-6).all()
 print("equal")
 """
 

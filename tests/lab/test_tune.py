@@ -56,6 +56,26 @@ def test_one_choice_after_another_with_slow_ones_left_out(monkeypatch):
     assert (pruned.choice, pruned.value, pruned.remark, pruned.seconds) == ("format", "fp32", "pruned", None)
 
 
+def test_the_fastest_tile_of_a_width_is_kept_and_reaches_its_layer(monkeypatch):
+    def timed(setup, corpus, device):
+        return seconds(setup) * (0.9 if setup.tiles == ((32, 512),) else 1.0)
+
+    trials = [
+        module.Trial(
+            choice="tile", value=f"{tile} of 32", seconds=tile * 1e-6, predicted=None, taken=tile == 512
+        )
+        for tile in (512, 1024)
+    ]
+    monkeypatch.setattr(module, "shortest", timed)
+    monkeypatch.setattr(module, "_tiles", lambda setup: (trials, ((32, 512),)))
+    found = tune(SETUP, None, device="cuda")
+    assert found.setup.tiles == ((32, 512),)
+    assert found.after_s == pytest.approx(timed(found.setup, None, "cuda"))
+    net = Net(SHAPE)
+    choose_kernels(net, attention_block=None, scan_chunk=None, tiles=dict(found.setup.tiles))
+    assert [layer.ffn.tile for layer in net.layers] == [512, 512]
+
+
 def test_a_candidate_that_fails_is_noted_and_not_taken(monkeypatch):
     def timed(setup, corpus, device):
         if setup.compiled or setup.precision == "bf16":
@@ -127,6 +147,7 @@ def test_the_command_says_what_tuning_bought_and_train_runs_as_chosen(design, mo
     assert done.exit_code == 0
     told = json.loads((tmp_path / "t.json").read_text())
     assert (told["precision"], told["attention_block"], told["scan_chunk"]) == ("bf16", 64, None)
+    assert told["tiles"] == []
     assert f"{told['before_s'] / told['after_s']:.2f}x" in done.stdout
     assert f"next: shapewright train {design} --tuned {tmp_path / 't.json'}" in done.stdout
 

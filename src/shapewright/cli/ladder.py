@@ -24,7 +24,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-Workers = Annotated[int | None, typer.Option(help="Processes, one thread each; by default one per core.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes, one thread each; by default one per core, or per CUDA device.")
+]
 BUSY = 1.2
 """A machine on which a second of work takes longer than this on the wall is said to be busy."""
 Engine = Annotated[
@@ -63,8 +65,8 @@ def run(
         raise UsageError(
             f"--minutes (={minutes:g}) is not positive", "a ladder takes time", "try: --minutes 30"
         )
-    count = _workers(workers)
     require_torch("shapewright ladder")
+    device, count = _where(workers)
     arms = _arms(arm, seeds, engine)
     if (folder / "ladder.json").exists():
         raise UsageError(
@@ -84,7 +86,7 @@ def run(
     torch.set_num_threads(1)
     corpus = read_corpus(data)
     clock = Clock(began=began, seconds=60.0 * minutes)
-    plan, slower = _plan(clock, corpus, arms, seeds, count, str(data.resolve()) if data else None)
+    plan, slower = _plan(clock, corpus, arms, seeds, count, str(data.resolve()) if data else None, device)
     what = f"{', '.join(arms)} at " if arms else ""
     several = f", {plan.seeds} seed{'s' * (plan.seeds > 1)}" if arms else ""
     sizes = LAYOUTS if arms else RUNGS
@@ -139,14 +141,19 @@ def resume(
     began = time.monotonic()
     if minutes is not None and not 0 < minutes < float("inf"):
         raise UsageError(f"--minutes (={minutes:g}) is not positive", "runs take time", "leave it out")
-    count = _workers(workers)
     _engine(engine)
     require_torch("shapewright ladder")
+    device, count = _where(workers)
     from shapewright.cli.ladder_watch import climb_and_show
     from shapewright.lab.corpus import read_corpus
     from shapewright.lab.ladder import Clock, load_plan
 
     plan = load_plan(folder)
+    if plan.device != device:
+        raise UsageError(
+            f"the ladder in {folder} was begun on {plan.device}", f"this machine would go on with it on {device}",
+            "resume it on a machine as before, or start a new ladder",
+        )  # fmt: skip
     if read_corpus(Path(plan.data) if plan.data else None).digest != plan.digest:
         raise UsageError(
             f"the corpus of {folder} has changed", "runs on other text cannot be joined with those that are finished",
@@ -157,7 +164,13 @@ def resume(
 
 
 def _plan(
-    clock: Any, corpus: Corpus, arms: tuple[str, ...], seeds: int, workers: int, data: str | None
+    clock: Any,
+    corpus: Corpus,
+    arms: tuple[str, ...],
+    seeds: int,
+    workers: int,
+    data: str | None,
+    device: str,
 ) -> tuple[Plan, float]:
     """The largest plan for the time that is left, and how much longer a second of work takes here."""
     from shapewright.lab.arms import BASE
@@ -171,7 +184,7 @@ def _plan(
 
     def pace(name: str, layout: Layout) -> Pace:
         if (name, layout) not in known:
-            known[name, layout], *both = pace_of(layout, corpus, name)
+            known[name, layout], *both = pace_of(layout, corpus, name, device)
             clocks.append((both[0], both[1]))
         return known[name, layout]
 
@@ -182,7 +195,8 @@ def _plan(
     slower = max(sum(wall for _, wall in clocks) / sum(own for own, _ in clocks), 1.0)
     # The wall's seconds that are left, in seconds of work.
     seconds = max(clock.left - 2 * start, 1.0) / slower
-    told: dict[str, Any] = dict(data=data, digest=corpus.digest, minutes=clock.seconds / 60, most_seeds=seeds)
+    told: dict[str, Any] = dict(data=data, digest=corpus.digest, minutes=clock.seconds / 60, most_seeds=seeds,
+                                device=device)  # fmt: skip
 
     def choose(seconds: float) -> dict[str, Any]:
         if arms:
@@ -205,7 +219,7 @@ def _plan(
             ) from error  # fmt: skip
         # It would fit were the machine idle: what the clock then cuts off is said, and can be resumed.
         found = choose(error.needed)
-    return Plan(**told, **found, power=power_here(), paces=tuple(known.values())), slower
+    return Plan(**told, **found, power=power_here(device=device), paces=tuple(known.values())), slower
 
 
 def _arms(arm: list[str] | None, seeds: int, engine: str) -> tuple[str, ...]:
@@ -233,7 +247,12 @@ def _engine(engine: str) -> None:
         raise UnknownNameError("--engine", engine, ("local", "ray"))
 
 
-def _workers(workers: int | None) -> int:
+def _where(workers: int | None) -> tuple[str, int]:
+    """The device of the runs, and how many run at once: CUDA devices where there are any, else cores."""
     if workers is not None and workers < 1:
         raise UsageError(f"--workers (={workers}) must be at least 1", "something has to run", "leave it out")
-    return workers or len(os.sched_getaffinity(0))
+    from shapewright.lab.pools import cuda_devices
+    from shapewright.lab.training import default_device
+
+    device = default_device(False)
+    return device, workers or len(cuda_devices() if device == "cuda" else os.sched_getaffinity(0))

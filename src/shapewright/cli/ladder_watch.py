@@ -98,8 +98,8 @@ class _Page:
             request=f"{arms}{plan.top + 1} sizes, {now.sizes[0]:,} to {now.sizes[-1]:,} parameters, on "
             f"{Path(plan.data).name if plan.data else 'the source of the standard library'}, in {plan.minutes:g} minutes",
             assumed=(
-                "one thread a process, fp32, batches of 1,024 bytes; AdamW, warm-up, constant rate, cooldown over the last "
-                "fifth of every branch",
+                f"one {'thread' if plan.device == 'cpu' else 'CUDA device'} a process, fp32, batches of 1,024 bytes; AdamW, "
+                "warm-up, constant rate, cooldown over the last fifth of every branch",
                 *(_compared(lengths, plan.swept) if plan.arms else ()),
             ),
             remarks=tuple(dict.fromkeys((*((plan.note,) if plan.note else ()), *self.remarks, *_weak(plan, now.rows)))),

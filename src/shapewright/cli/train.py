@@ -261,10 +261,11 @@ def _choice(path: Path) -> dict[str, Any]:
 
     from shapewright.errors import DocumentError
 
-    names = ("precision", "threads", "micro_batch", "attention_block", "scan_chunk", "compiled")
+    names = ("precision", "threads", "micro_batch", "attention_block", "scan_chunk", "tiles", "compiled")
     try:
         told = library.loads(path.read_text(encoding="utf-8"))
-        return {name: told[name] for name in names}
+        tiles = tuple((int(width), int(tile)) for width, tile in told["tiles"])
+        return {**{name: told[name] for name in names}, "tiles": tiles}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DocumentError(
             f"--tuned (={str(path)!r}) holds no choice",
@@ -346,6 +347,7 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
     from rich.table import Table
 
     from shapewright.scaling.law import load_law
+    from shapewright.units import format_quantity
 
     console = out()
     units, bits = _units(corpus), outcome.bits_per_byte
@@ -391,3 +393,5 @@ def _show(design: Design, training: Training, outcome: Outcome, corpus: Corpus) 
     console.print(
         f"{outcome.steps:,} steps, {outcome.tokens:,} {read}, {outcome.seconds / 60:.1f} minutes{own}"
     )
+    if outcome.joules is not None:
+        console.print(f"energy: {format_quantity(outcome.joules, 'J')}, {outcome.energy}", markup=False)

@@ -133,6 +133,6 @@ def _document(tuned: Tuned, device: str) -> dict[str, Any]:
     s = tuned.setup
     return {
         "device": device, "precision": s.precision, "micro_batch": s.micro_batch, "attention_block": s.attention_block,
-        "scan_chunk": s.scan_chunk, "threads": tuned.threads, "compiled": s.compiled, "before_s": tuned.before_s,
-        "after_s": tuned.after_s, "trials": [asdict(t) for t in tuned.trials],
+        "scan_chunk": s.scan_chunk, "tiles": s.tiles, "threads": tuned.threads, "compiled": s.compiled,
+        "before_s": tuned.before_s, "after_s": tuned.after_s, "trials": [asdict(t) for t in tuned.trials],
     }  # fmt: skip

@@ -27,6 +27,8 @@ class FFNLayer(nn.Module):
         super().__init__()
         size = int(ffn.ffn_size)
         self.gated, self.size, self.shares = ffn.gated, size, 1
+        self.tile: int | None = None
+        """Of the fused activation on CUDA devices; None for the usual one."""
         self.up = nn.Linear(width, size * (1 + int(ffn.gated)), bias=ffn.bias)
         self.down = nn.Linear(size, width, bias=ffn.bias)
 
@@ -39,9 +41,9 @@ class FFNLayer(nn.Module):
         if not self.gated:
             return self.down(functional.gelu(self.up(x)))
         if x.device.type == "cuda" and TRITON:
-            from shapewright.lab.triton_kernels import gated
+            from shapewright.lab.triton_kernels import TILE, gated
 
-            return self.down(gated(self.up(x)))
+            return self.down(gated(self.up(x), self.tile or TILE))
         gate, up = project(self.up, x, (self.size,) * 2, shared=self.shares > 1)
         return self.down(functional.silu(gate) * up)
 

@@ -27,7 +27,7 @@ from shapewright.hardware.calibration import Fit
 from shapewright.lab.fit_kernels import Bounds, Rows, fit_scored
 
 TIMED = tuple(kind for kind in KINDS if kind != "send")
-SIZES = tuple(2**power for power in range(8, 25, 2))
+SIZES = tuple(2**power for power in range(8, 25))
 """Bytes of the whole tensor."""
 MOST = 8
 """Processes: more would measure a long minute."""

@@ -137,7 +137,7 @@ def _backward(out: torch.Tensor, gradient: torch.Tensor, *leaves: torch.Tensor) 
 
 def _with_tf32(kernel: Kernel, allowed: bool) -> Kernel:
     def switched() -> object:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if allowed else "ieee"
         return kernel()
 
     return switched

@@ -204,13 +204,15 @@ def run_jobs(
     stop.unlink(missing_ok=True)
     # Set before the processes start, since their libraries read it while they load.
     os.environ.update(training_environment(1))
-    tasks = [(job, plan.data, str(folder), plan.power) for job in ordered(waiting)]
+    tasks = [(job, plan.data, str(folder), plan.power, plan.device) for job in ordered(waiting)]
+    pool = on_ray if engine == "ray" else in_processes
+    on_cuda = plan.device == "cuda"
     timer = threading.Timer(max(clock.left, 0.0), stop.touch) if clock is not None else None
     if timer is not None:
         timer.daemon = True
         timer.start()
     try:
-        for ended in (on_ray if engine == "ray" else in_processes)(run_job, tasks, workers, stop.touch):
+        for ended in pool(run_job, tasks, workers, stop.touch, on_cuda=on_cuda):
             if ended.remark:
                 tell(ended.remark)
             if ended.finished:

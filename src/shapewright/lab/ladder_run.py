@@ -5,7 +5,8 @@ progress, so a run that is killed loses the steps since the last one. A checkpoi
 branch that somebody deleted, costs the run its time and nothing else: it starts over and comes to the same losses. A run
 that diverges is a result (an infinite loss for each branch that is left) and ends no other run. A file named ``stop``
 in the ladder's folder asks every run, on whatever machine, to save its checkpoint and end. Seconds are the process's
-own (CPU) time, which another user of the machine does not lengthen much.
+own (CPU) time, which another user of the machine does not lengthen much; on a CUDA device, which a run has to itself,
+they are the wall's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from shapewright.architecture.graph import build_graph, num_params
 from shapewright.errors import DivergedError, MeasurementError
 from shapewright.lab.arms import BASE, arm_shape
 from shapewright.lab.corpus import VOCAB_SIZE, Corpus, read_corpus
-from shapewright.lab.energy import Meter, Power
+from shapewright.lab.energy import Power, counter_of
 from shapewright.lab.rungs import (
     BATCH,
     DECAY,
@@ -63,7 +64,9 @@ def branch_file(folder: Path, job: Job, ratio: float) -> Path:
     return folder / "runs" / f"{job.name}_{ratio:g}.json"
 
 
-def run_job(job: Job, data: str | None, folder: str, power: Power | None = None) -> Ended:
+def run_job(
+    job: Job, data: str | None, folder: str, power: Power | None = None, device: str = "cpu"
+) -> Ended:
     """Run ``job`` in this process, from its last checkpoint if there is one; writes a file per branch.
 
     Args:
@@ -71,6 +74,7 @@ def run_job(job: Job, data: str | None, folder: str, power: Power | None = None)
         data: path of the corpus; None for the standard library.
         folder: of the ladder.
         power: where joules come from; None where they are unknown.
+        device: ``cpu`` or ``cuda``; the CUDA device is the only one that this process sees.
 
     Raises:
         MeasurementError: a file cannot be written; what was written before stays.
@@ -80,7 +84,7 @@ def run_job(job: Job, data: str | None, folder: str, power: Power | None = None)
     torch.set_num_threads(1)
     if (Path(folder) / STOP).exists():
         return Ended(name=job.name, finished=False)
-    run = _Run(job, _corpus(data), Path(folder), power)
+    run = _Run(job, _corpus(data), Path(folder), power, device)
     try:
         for ratio in job.ratios:
             if not branch_file(run.folder, job, ratio).exists():
@@ -108,23 +112,28 @@ def setup_of(job: Job) -> Any:
     )  # fmt: skip
 
 
-def pace_of(layout: Layout, corpus: Corpus, arm: str = BASE) -> tuple[Pace, float, float]:
+def pace_of(
+    layout: Layout, corpus: Corpus, arm: str = BASE, device: str = "cpu"
+) -> tuple[Pace, float, float]:
     """How fast this process trains ``arm`` at ``layout``, by the shortest of a few steps.
 
     Returns:
-        The pace, and the seconds of all timed steps on the process's own clock and on the wall.
+        The pace, and the seconds of all timed steps on the run's clock and on the wall.
     """
     from shapewright.lab.state import TrainState
+    from shapewright.lab.training import clock_of
+
+    clock = clock_of(device)
 
     job = Job(name="timed", role="tune", arm=arm, layout=layout, learning_rate=0.0,
               ratios=(float(max(10_000_000 // size_of(layout), 1)),))  # fmt: skip
-    state = TrainState(setup_of(job), corpus)
+    state = TrainState(setup_of(job), corpus, device=device)
     state.take_step(0.0)
     times, wall = [], time.monotonic()
     for _ in range(TIMED_STEPS):
-        start = time.process_time()
+        start = clock()
         state.take_step(0.0)
-        times.append(time.process_time() - start)
+        times.append(clock() - start)
     pace = Pace(arm=arm, layout=layout, tokens_per_s=state.setup.batch_tokens / min(times))
     return pace, sum(times), time.monotonic() - wall
 
@@ -137,16 +146,18 @@ def _corpus(data: str | None) -> Corpus:
 class _Run:
     """A run in progress."""
 
-    def __init__(self, job: Job, corpus: Corpus, folder: Path, power: Power | None) -> None:
+    def __init__(self, job: Job, corpus: Corpus, folder: Path, power: Power | None, device: str) -> None:
         from shapewright.lab.schedule import Schedule
         from shapewright.lab.state import TrainState
+        from shapewright.lab.training import clock_of
 
+        self.own_clock = clock_of(device)
         self.saved = self.told = self.clock = time.monotonic()
         self.job, self.folder, self.remark = job, folder, ""
         self.steady_file = folder / "checkpoints" / f"{job.name}.pt"
         self.cooling_file = folder / "checkpoints" / f"{job.name}.cooling.pt"
         self.told_file = folder / "running" / f"{job.name}.json"
-        self.make = lambda: TrainState(setup_of(job), corpus)
+        self.make = lambda: TrainState(setup_of(job), corpus, device=device)
         self.state = self.make()
         setup = self.state.setup
         self.batch_tokens, self.size = setup.batch_tokens, size_of(job.layout)
@@ -154,7 +165,7 @@ class _Run:
         self.steady = Schedule(kind="wsd", peak=job.learning_rate, final=0.0, warmup=warmup, steps=None)
         self.seconds = self.wall = self.counted = 0.0
         self.power, self.joules = power, 0.0 if power else None
-        self.meter = Meter()
+        self.meter = counter_of(device)
         self.loss = float("nan")
         contents = self._load(self.steady_file)
         if contents:
@@ -176,9 +187,9 @@ class _Run:
         if begun and begun["ratio"] == ratio:
             self._restore(begun)
         self._advance(replace(self.steady, steps=steps, decay_from=first), steps, self.cooling_file, ratio)
-        before = time.process_time()
+        before = self.own_clock()
         loss = self.state.judge()
-        judged = time.process_time() - before
+        judged = self.own_clock() - before
         self._write(ratio, loss, judged)
         self.cooling_file.unlink(missing_ok=True)
         self._restore(kept)
@@ -204,9 +215,9 @@ class _Run:
         self.meter.reset()
         self.counted = self.seconds
         while self.state.step < until:
-            start = time.process_time()
+            start = self.own_clock()
             self.loss = self.state.take_step(schedule.rate(self.state.step))
-            self.seconds += time.process_time() - start
+            self.seconds += self.own_clock() - start
             now = time.monotonic()
             if now - self.told > TELL_EVERY_S:
                 self.told = now

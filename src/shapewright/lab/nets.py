@@ -9,6 +9,8 @@ What is not written here is refused by name, never approximated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -208,19 +210,28 @@ def _missing_channel(channel: Any) -> list[str]:
     return [name for name, present in told.items() if present]
 
 
-def choose_kernels(net: Net, *, attention_block: int | None, scan_chunk: int | None) -> None:
+def choose_kernels(
+    net: Net,
+    *,
+    attention_block: int | None,
+    scan_chunk: int | None,
+    tiles: Mapping[int, int] = MappingProxyType({}),
+) -> None:
     """Set how attention and scans are computed: the results do not depend on it, the time does.
 
     Args:
         net: the model.
         attention_block: queries of one block of attention on a processor; None for the library's fused kernel.
         scan_chunk: tokens of a chunk of every scan; None for each kind's own.
+        tiles: elements of one program of the fused activation on CUDA devices, by the layer's width.
     """
     for module in net.modules():
         if isinstance(module, AttentionLayer | LatentLayer):
             module.block = attention_block
         elif scan_chunk is not None and isinstance(module, DeltaLayer | Mamba2Layer | MLSTMLayer):
             module.chunk = scan_chunk
+        elif isinstance(module, FFNLayer):
+            module.tile = tiles.get(module.size)
 
 
 def initialise(net: Net, *, std: float, output_std: float, seed: int) -> None:

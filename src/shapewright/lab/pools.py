@@ -30,9 +30,16 @@ class WorkerDiedError(Exception):
 
 
 def in_processes(
-    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int, stop: Callable[[], None]
+    function: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    workers: int,
+    stop: Callable[[], None],
+    *,
+    on_cuda: bool = False,
 ) -> Iterator[T]:
     """Results of ``function(*task)`` from ``workers`` processes; ``stop`` asks those that run to end early.
+
+    With ``on_cuda`` each process sees one CUDA device, in turn.
 
     Raises:
         WorkerDiedError: a process was killed; tasks that had not begun are dropped.
@@ -42,7 +49,8 @@ def in_processes(
     from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=begin)
+    places = (context.Value("i", 0), cuda_devices()) if on_cuda else (None, ())
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=begin, initargs=places)
     try:
         futures = [pool.submit(function, *task) for task in tasks]
         # A pool looks for dead processes among those it had when it was last woken, which may be all but the newest.
@@ -59,9 +67,14 @@ def in_processes(
 
 
 def on_ray(
-    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int, stop: Callable[[], None]
+    function: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    workers: int,
+    stop: Callable[[], None],
+    *,
+    on_cuda: bool = False,
 ) -> Iterator[T]:
-    """The same on a Ray cluster, one core each, at most ``workers`` at once where the cluster has fewer.
+    """The same on a Ray cluster, one core (and one CUDA device) each, at most ``workers`` at once where it has fewer.
 
     A cluster named by RAY_ADDRESS is joined; without one Ray runs on this machine.
 
@@ -79,7 +92,7 @@ def on_ray(
         here: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
         ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **here)
     try:
-        remote: Any = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
+        remote: Any = ray.remote(num_cpus=1, num_gpus=int(on_cuda), max_retries=RETRIES)(function)
         waiting = [remote.remote(*task) for task in tasks]
         while waiting:
             # Not for ever: Ctrl-C is heard between two waits.
@@ -101,8 +114,28 @@ def on_ray(
             ray.shutdown()
 
 
-def begin() -> None:
-    """Leave Ctrl-C to the process that started this one, and end when it is gone."""
+def cuda_devices() -> tuple[str, ...]:
+    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    stated = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if stated is not None:
+        return tuple(name.strip() for name in stated.split(",") if name.strip())
+    import torch
+
+    return tuple(map(str, range(torch.cuda.device_count())))
+
+
+def begin(taken: Any = None, devices: tuple[str, ...] = ()) -> None:
+    """Leave Ctrl-C to the process that started this one, and end when it is gone.
+
+    Args:
+        taken: a number shared by all processes: how many began before.
+        devices: CUDA devices; this process sees one of them.
+    """
+    if devices:
+        with taken.get_lock():
+            mine, taken.value = taken.value, taken.value + 1
+        # CUDA reads it when it is first used, which is after this.
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[mine % len(devices)]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 

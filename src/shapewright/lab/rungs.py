@@ -118,6 +118,8 @@ class Plan:
     """What was timed before the ladder began."""
     power: Power | None = None
     """Where joules come from; None where they are unknown."""
+    device: str = "cpu"
+    """Where its runs are: ``cpu``, one thread each, or ``cuda``, one device each."""
     settled: bool = False
     """Whether the rungs are fixed; before the sweeps are done they may still change with the time that is left."""
     note: str = ""

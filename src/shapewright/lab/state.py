@@ -60,6 +60,8 @@ class Setup:
     """Queries of one block of attention on a processor; None for the library's fused kernel."""
     scan_chunk: int | None = None
     """Tokens of a chunk of every scan; None for each kind's own."""
+    tiles: tuple[tuple[int, int], ...] = ()
+    """Width of a gated layer, and elements of one program of its activation on CUDA devices."""
     compiled: bool = False
     """Whether torch.compile runs the model."""
 
@@ -82,7 +84,12 @@ class TrainState:
             )  # fmt: skip
         self.net = Net(setup.shape)
         initialise(self.net, std=setup.init_std, output_std=setup.output_init_std, seed=setup.seed)
-        choose_kernels(self.net, attention_block=setup.attention_block, scan_chunk=setup.scan_chunk)
+        choose_kernels(
+            self.net,
+            attention_block=setup.attention_block,
+            scan_chunk=setup.scan_chunk,
+            tiles=dict(setup.tiles),
+        )
         self.net.to(device)
         if setup.compiled:
             # The tables that are cached depend on their arguments only.

@@ -23,6 +23,7 @@ from typing import Any
 
 from shapewright.errors import MeasurementError, UsageError
 from shapewright.lab.corpus import Corpus
+from shapewright.lab.energy import counter_of
 from shapewright.lab.state import TrainState, load_checkpoint, only_one, save_checkpoint, write_atomic
 from shapewright.lab.team import ALONE, Team
 from shapewright.lab.training import Training, clock_for
@@ -72,6 +73,10 @@ class Outcome:
     """None of images."""
     predicted_step_time_s: float | None
     predicted_loss: float | None
+    joules: float | None
+    """Of all processes; None where nothing counts them [J]."""
+    energy: str
+    """What counted them; empty where nothing did."""
 
 
 Watch = Callable[[Record], None]
@@ -135,11 +140,13 @@ class _Run:
         self._losses: list[float] = []
         self._times: list[float] = []
         self.before = self.own = 0.0
+        self.meter, self.joules, self.counted = counter_of(team.device), 0.0, time.process_time()
         self.clock, self.bytes_per_token = clock_for(team), corpus.bytes_per_token
         self.checkpoint, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
         self._restore(team.from_first(lambda: self._found(resume)))
         self._write_log()
         self.start = self.saved = time.monotonic()
+        self.meter.reset()
 
     @property
     def elapsed(self) -> float:
@@ -171,6 +178,7 @@ class _Run:
         self._times.append(self.clock() - start)
         self.own += self._times[-1]
         if self.state.step % LOG_EVERY == 0 or self.done:
+            self._count_joules()
             self._note(rate)
 
     def save(self) -> None:
@@ -179,7 +187,7 @@ class _Run:
         contents = {
             **self.state.contents(), "steps": self.schedule.steps, "decay_from": self.schedule.decay_from,
             "losses": self._losses, "times": self._times, "identity": self.identity, "elapsed": self.elapsed,
-            "own": self.own,
+            "own": self.own, "joules": self.joules,
         }  # fmt: skip
         self.team.from_first(lambda: save_checkpoint(self.checkpoint, contents))
         self.saved = time.monotonic()
@@ -190,6 +198,9 @@ class _Run:
         self.save()
         loss = self.state.judge()
         t = self.training
+        # What is unknown to one process is unknown of all.
+        joules = self.team.sums(self.joules)[0]
+        known = math.isfinite(joules)
         outcome = Outcome(
             steps=self.state.step, tokens=self.state.step * t.setup.batch_tokens, seconds=seconds, own_seconds=self.own,
             step_time_s=statistics.median(line["step_time_s"] for line in self.lines),
@@ -197,6 +208,7 @@ class _Run:
             bits_per_byte=None if t.setup.shape.patches else loss / math.log(2.0) / self.bytes_per_token,
             predicted_step_time_s=t.predicted_step.value if t.predicted_step else None,
             predicted_loss=t.predicted_loss.value if t.predicted_loss else None,
+            joules=joules if known else None, energy=self.meter.kind if known else "",
         )  # fmt: skip
         told = {**asdict(outcome), "identity": self.identity, **about}
         text = json.dumps(told, indent=2) + "\n"
@@ -213,6 +225,15 @@ class _Run:
         left = 60.0 * minutes - elapsed
         more = max(round(left / (elapsed / self.state.step)), 1)
         self.schedule = replace(self.schedule, steps=self.state.step + more, decay_from=self.state.step)
+
+    def _count_joules(self) -> None:
+        """Add what was drawn since the last count; once unknown, a run's joules stay unknown (not a number)."""
+        now = time.process_time()
+        lap = self.meter.lap(now - self.counted)
+        self.joules += math.nan if lap is None else lap
+        # Where the system's clock has not moved yet the seconds wait for the next lap.
+        if lap:
+            self.counted = now
 
     def _note(self, rate: float) -> None:
         setup, predicted = self.training.setup, self.training.predicted_step
@@ -275,7 +296,7 @@ class _Run:
         self.state.restore(contents)
         self.schedule = replace(self.schedule, steps=contents["steps"], decay_from=contents["decay_from"])
         self._losses, self._times, self.before = contents["losses"], contents["times"], contents["elapsed"]
-        self.own = contents["own"]
+        self.own, self.joules = contents["own"], contents["joules"]
         self.lines = [line for line in lines if line["step"] <= self.state.step]
 
 

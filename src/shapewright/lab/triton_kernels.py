@@ -2,8 +2,8 @@
 
 Decisions: torch runs ``silu(gate) * up`` as two kernels forward and five backward, over halves of one product that lie
 apart; fused, each pass reads and writes every element once, which is all that this memory-bound work has to do. The tile
-(elements of one program) changes the time and never the result; ``best_tile`` times the candidates on the device and
-keeps the fastest per width. Arithmetic is in fp32, whatever the operands. On a processor the kernels run in Triton's
+(elements of one program) changes the time and never the result; ``time_tiles`` times the candidates on the device, and
+a layer keeps the one it was given. Arithmetic is in fp32, whatever the operands. On a processor the kernels run in Triton's
 interpreter only, where the tests hold them against torch's autograd.
 """
 
@@ -19,14 +19,14 @@ from torch import Tensor
 
 TILES = (256, 512, 1024, 2048, 4096)
 """Elements of one program; all powers of two."""
+TILE = 1024
+"""Where nothing was timed."""
 TIMED = 20
-_chosen: dict[tuple[str, int], int] = {}
-"""Fastest tile by device and width."""
 
 
 @triton.jit
 def _forward(wide, out, width, TILE: tl.constexpr):
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)  # a batch may have more elements than 32 bits count
     columns = tl.program_id(1) * TILE + tl.arange(0, TILE)
     inside = columns < width
     gate = tl.load(wide + row * 2 * width + columns, mask=inside, other=0.0).to(tl.float32)
@@ -37,7 +37,7 @@ def _forward(wide, out, width, TILE: tl.constexpr):
 
 @triton.jit
 def _backward(wide, gradient, out, width, TILE: tl.constexpr):
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)  # a batch may have more elements than 32 bits count
     columns = tl.program_id(1) * TILE + tl.arange(0, TILE)
     inside = columns < width
     gate = tl.load(wide + row * 2 * width + columns, mask=inside, other=0.0).to(tl.float32)
@@ -73,16 +73,15 @@ class _Gated(torch.autograd.Function):
         return out, None
 
 
-def gated(wide: Tensor, tile: int | None = None) -> Tensor:
-    """``silu(gate) * up`` of ``wide`` (..., 2 f), gate first, to (..., f); ``tile`` None for the fastest known one."""
-    width = wide.shape[-1] // 2
-    return _Gated.apply(wide, tile or _chosen.get((str(wide.device), width), 1024))  # pyright: ignore[reportReturnType]
+def gated(wide: Tensor, tile: int = TILE) -> Tensor:
+    """``silu(gate) * up`` of ``wide`` (..., 2 f), gate first, to (..., f)."""
+    return _Gated.apply(wide, tile)  # pyright: ignore[reportReturnType]
 
 
-def best_tile(
+def time_tiles(
     rows: int, width: int, *, dtype: torch.dtype, device: str, tiles: Sequence[int] = TILES
 ) -> dict[int, float]:
-    """Seconds of both passes by tile on a CUDA device; the fastest is used for this width from now on."""
+    """Seconds of both passes by tile on a CUDA device."""
     wide = torch.randn(rows, 2 * width, dtype=dtype, device=device, requires_grad=True)
     gradient = torch.randn(rows, width, dtype=dtype, device=device)
     found: dict[int, float] = {}
@@ -96,5 +95,4 @@ def best_tile(
         end.record()
         end.synchronize()
         found[tile] = start.elapsed_time(end) * 1e-3 / TIMED
-    _chosen[str(wide.device), width] = min(found, key=lambda tile: found[tile])
     return found

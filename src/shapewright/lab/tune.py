@@ -142,9 +142,12 @@ def tune(
             note(Trial(choice=choice, value=value, seconds=seconds, predicted=predicted, taken=taken))
         current = found
     if device == "cuda":
-        for trial in _tiles(current):
+        trials_of_tiles, tiles = _tiles(current)
+        for trial in trials_of_tiles:
             note(trial)
-        best = min(best, shortest(current, corpus, device))
+        if tiles:
+            current = replace(current, tiles=tiles)
+            best = min(best, shortest(current, corpus, device))
     chosen = threads[0]
     for count in threads[1:]:
         torch.set_num_threads(count)
@@ -204,11 +207,11 @@ def _candidates(choice: str, setup: Setup, device: str) -> list[Setup]:
     return [replace(setup, scan_chunk=c) for c in CHUNKS if scans and c <= setup.seq_len]
 
 
-def _tiles(setup: Setup) -> list[Trial]:
-    """Tiles of the fused activation for each width of the model, the fastest kept; nothing without Triton."""
+def _tiles(setup: Setup) -> tuple[list[Trial], tuple[tuple[int, int], ...]]:
+    """Tiles of the fused activation for each width of the model, and the fastest; nothing without Triton."""
     if not TRITON:
-        return []
-    from shapewright.lab.triton_kernels import best_tile
+        return [], ()
+    from shapewright.lab.triton_kernels import time_tiles
 
     dtype = torch.bfloat16 if setup.precision == "bf16" else torch.float32
     widths = {
@@ -216,13 +219,14 @@ def _tiles(setup: Setup) -> list[Trial]:
         for b in setup.shape.blocks
         if isinstance(b.channel, DenseFFN) and b.channel.gated
     }
-    found = []
+    found, fastest = [], []
     for width in sorted(widths):
-        taken = best_tile(setup.micro_batch * setup.seq_len, width, dtype=dtype, device="cuda")
+        taken = time_tiles(setup.micro_batch * setup.seq_len, width, dtype=dtype, device="cuda")
         least = min(taken, key=lambda tile: taken[tile])
+        fastest.append((width, least))
         found += [Trial(choice="tile", value=f"{tile} of {width}", seconds=seconds, predicted=None, taken=tile == least)
                   for tile, seconds in taken.items()]  # fmt: skip
-    return found
+    return found, tuple(fastest)
 
 
 def _value(choice: str, setup: Setup) -> str:
