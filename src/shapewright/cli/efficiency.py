@@ -38,6 +38,7 @@ def command(
     from shapewright.outlook.efficiency import efficiency
     from shapewright.report.efficiency_view import efficiency_view
 
+    o.positive({"devices": devices})
     answer = efficiency(
         chips or (),
         precision=precision,

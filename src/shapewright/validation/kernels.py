@@ -26,7 +26,7 @@ from shapewright.cost.formats import FORMATS, KernelFormat
 from shapewright.cost.interval import multipliers, roofline
 from shapewright.cost.price import CostModel, Level, cost_model
 from shapewright.cost.residual import Residual
-from shapewright.errors import DocumentError, NotCoveredError, ShapewrightError
+from shapewright.errors import DocumentError, NotCoveredError, ShapewrightError, UnknownNameError
 from shapewright.hardware.calibration import Fit
 from shapewright.hardware.catalog import load_accelerator
 from shapewright.validation.views import View, unmeasured_model
@@ -345,11 +345,16 @@ def _format(family: Family, text: str) -> str:
 def only(
     tables: Iterable[Measurements], *, family: str | None, number_format: str | None
 ) -> list[Measurements]:
-    """The tables of one family and format; None keeps all."""
+    """The tables of one family and format; None keeps all.
+
+    Raises:
+        UnknownNameError: no such family, or none of its tables is of this format.
+    """
     wanted = None if family is None else family_of(family).name
-    return [
-        table
-        for table in tables
-        if (wanted is None or table.family == wanted)
-        and (number_format is None or table.number_format == number_format)
-    ]
+    kept = [table for table in tables if wanted is None or table.family == wanted]
+    if number_format is None:
+        return kept
+    found = [table for table in kept if table.number_format == number_format]
+    if kept and not found:
+        raise UnknownNameError("--format", number_format, {table.number_format for table in kept})
+    return found
