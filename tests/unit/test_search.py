@@ -14,6 +14,7 @@ from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.plan.pairs import memory_of_pairs, price_local, steps_of_pairs
 from shapewright.plan.rules import attention_heads, check_plan, valid_for
+from shapewright.plan.stages import can_stage
 from shapewright.plan.table import enumerate_plans
 from shapewright.scaling.law import load_law
 from shapewright.search.arm import Job, memory_limit, price_arm
@@ -88,7 +89,7 @@ def test_timing_only_what_can_be_fastest_gives_what_timing_everything_gives(smal
     too_big = 0
     for depth in np.unique(candidates.depth):
         rows, columns = np.flatnonzero(candidates.depth == depth), np.flatnonzero(dealt)
-        columns = columns[depth % (np.asarray(plans.pp) * plans.vpp)[columns] == 0]
+        columns = columns[can_stage(depth, plans.pp, plans.vpp)[columns]]
         steps = steps_of_pairs(
             local,
             plans,
@@ -126,7 +127,9 @@ def test_timing_only_what_can_be_fastest_gives_what_timing_everything_gives(smal
         assert np.array_equal(sweep.memory[rows], steps.memory[index, at])
         assert np.array_equal(sweep.model_flops[rows], steps.model_flops[index, at])
         assert np.array_equal(sweep.leanest[rows][~found], columns[at][~found])
-    assert sweep.rejected["memory of the fullest device"] == too_big
+    assert sweep.rejected["memory of the fullest device"] <= too_big, (
+        "uneven plans that cannot win are left out"
+    )
     assert (sweep.best < 0).any()
     assert (sweep.best >= 0).any()
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from shapewright.architecture.catalog import resolve_model
-from shapewright.designs.breakdown import price_plan
+from shapewright.designs.breakdown import memory_parts, price_plan, step_parts
 from shapewright.designs.pacing import pace_of
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.memory import in_flight
 from shapewright.plan.orders import stage_orders
 from shapewright.plan.parallel import SCHEDULES, Plan
-from shapewright.plan.schedules import Passes, pipeline_seconds
+from shapewright.plan.passes import Passes
+from shapewright.plan.schedules import pipeline_seconds
+from shapewright.plan.stages import can_stage, chunk_layers, stage_layers
 from shapewright.plan.timeline import Pace, lay
 from shapewright.search.joint import Options, workload_for
 
@@ -26,6 +28,8 @@ def closed(pace: Pace) -> float:
             chunks=pace.chunks,
             micro_batches=pace.micro_batches,
             schedule=pace.schedule,
+            layers=np.asarray(pace.chunk_layers * pace.chunks),
+            short=np.asarray(float(pace.short_chunks)),
             forward=pace.forward_s,
             backward=pace.backward_s,
             weight=pace.weight_s,
@@ -38,6 +42,21 @@ def closed(pace: Pace) -> float:
         )
     )
     return float(sum(parts))
+
+
+def uneven(
+    schedule: str, stages: int, chunks: int, micro_batches: int, layers: int, short: int, **more: float
+) -> Pace:
+    """Full chunks of ``layers`` layers that take 1 and 2.1 each, and ``short`` chunks of one less."""
+    full = layers * chunks
+    passes = {"forward_s": 1.0 * full, "backward_s": 2.1 * full, "weight_s": 0.9 * full, "pair_s": 2.8 * full}
+    return pace(
+        schedule,
+        stages,
+        chunks,
+        micro_batches,
+        **(passes | more | {"chunk_layers": layers, "short_chunks": short}),
+    )
 
 
 def pace(schedule: str, stages: int, chunks: int, micro_batches: int, **more: float) -> Pace:
@@ -88,6 +107,88 @@ def test_dual_pipe_equals_its_closed_form(stages: int, overlap: float) -> None:
         assert closed(longer) == pytest.approx(lay(longer).step_time_s, rel=exact)
         shorter = replace(one, backward_s=1.7, pair_s=2.7 * overlap)
         assert closed(shorter) == pytest.approx(lay(shorter).step_time_s, rel=0.03)
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4, 8])
+@pytest.mark.parametrize("schedule", ["1F1B", "GPipe"])
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_uneven_stages_equal_their_closed_forms(schedule: str, stages: int, layers: int) -> None:
+    """Any head, and an embedding that outweighs it too."""
+    for short in range(1, stages):
+        for micro_batches in (stages, 2 * stages + 1):
+            for embedding, head in ((0.0, 0.0), (0.1, 0.8), (0.3, 4.0), (2.0, 1.5)):
+                one = uneven(
+                    schedule, stages, 1, micro_batches, layers, short, send_s=0.05, first_forward_s=embedding,
+                    first_backward_s=2 * embedding, last_forward_s=head, last_backward_s=2 * head,
+                )  # fmt: skip
+                assert closed(one) == pytest.approx(lay(one).step_time_s, rel=1e-9), (
+                    short,
+                    micro_batches,
+                    head,
+                )
+
+
+@pytest.mark.parametrize("stages", [3, 4, 8])
+@pytest.mark.parametrize("chunks", [2, 3])
+def test_uneven_interleaving_equals_its_closed_form(stages: int, chunks: int) -> None:
+    for short in (1, 2):
+        for layers in (1, 2, 5):
+            for groups in (1, 2, 5):
+                for head in (0.0, 0.5, 1.5):
+                    ends = {"last_forward_s": head, "last_backward_s": 2 * head, "send_s": 0.05}
+                    one = uneven("1F1B", stages, chunks, groups * stages, layers, short, **ends)
+                    assert closed(one) == pytest.approx(lay(one).step_time_s, rel=1e-9), (
+                        short,
+                        layers,
+                        groups,
+                        head,
+                    )
+                    heavy = replace(one, first_forward_s=0.05, first_backward_s=0.1)
+                    assert closed(heavy) == pytest.approx(lay(heavy).step_time_s, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "all_stages"), [("zero-bubble", (2, 3, 4, 8)), ("DualPipe", (4, 8, 16))]
+)
+def test_uneven_stages_of_other_schedules_are_near(schedule: str, all_stages: tuple[int, ...]) -> None:
+    for stages in all_stages:
+        for short in range(1, stages):
+            for micro_batches in (2 * stages, 4 * stages):
+                for layers in (2, 4):
+                    one = uneven(
+                        schedule, stages, 1, micro_batches, layers, short, backward_s=1.9 * layers, **ENDS
+                    )
+                    assert closed(one) == pytest.approx(lay(one).step_time_s, rel=0.07), (
+                        stages,
+                        short,
+                        layers,
+                    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "pp", "vpp", "dealt"),
+    [
+        (126, 16, 1, (7, *[8] * 14, 7)),
+        (126, 8, 8, (1, *[2] * 62, 1)),
+        (61, 16, 1, (3, *[4] * 13, 3, 3)),
+        (31, 4, 1, (8, 8, 8, 7)),
+        (5, 4, 1, (1, 2, 1, 1)),
+        (32, 4, 2, (4,) * 8),
+    ],
+)
+def test_short_chunks_are_last_first_and_before_the_last(
+    depth: int, pp: int, vpp: int, dealt: tuple[int, ...]
+) -> None:
+    assert can_stage(depth, pp, vpp)
+    assert chunk_layers(depth, pp, vpp) == dealt
+    layers, short = stage_layers(depth, pp, vpp)
+    assert layers * pp - short == depth
+
+
+def test_what_cannot_be_dealt() -> None:
+    assert not can_stage(3, 4, 1), "a stage without a layer"
+    assert not can_stage(60, 8, 2), "four short chunks, of which interleaving allows two"
+    assert not can_stage(7, 2, 4), "no full stage would pace a pipeline of two"
 
 
 def test_an_embedding_heavier_than_the_head_is_an_upper_bound() -> None:
@@ -150,3 +251,25 @@ def test_a_priced_plan_takes_the_time_of_its_timeline(plan: Plan) -> None:
     # With both ends at work, the closed forms of these two are upper bounds.
     slack = 0.06 if plan.schedule == 3 else 0.02 if plan.vpp > 1 else 1e-9
     assert priced.step_time == pytest.approx(lay(pace_of(priced)).step_time_s, rel=slack)
+
+
+@pytest.mark.parametrize(
+    ("plan", "slack"),
+    [
+        (Plan(tp=8, pp=8), 1e-9),
+        (Plan(pp=16, dp_shard=4, sharding=1, recompute=1, micro_batch=2), 1e-9),
+        (Plan(pp=16, dp_shard=4, sharding=1, schedule=1), 1e-9),
+        (Plan(pp=16, dp_shard=4, sharding=1, schedule=2), 0.01),
+        (Plan(pp=16, dp_shard=4, sharding=1, schedule=3), 0.02),
+        (Plan(tp=2, pp=4, vpp=2, dp_shard=8, sharding=1), 0.01),
+    ],
+    ids=lambda value: value.describe() if isinstance(value, Plan) else None,
+)
+def test_uneven_stages_take_the_time_of_their_timeline_and_add_up(plan: Plan, slack: float) -> None:
+    """Thirty layers: two short stages of four, eight and sixteen."""
+    shape = resolve_model("llama-3-8b")
+    shape = replace(shape, blocks=(replace(shape.blocks[0], count=30),))
+    priced = price_plan(shape, plan, workload_for(parse_cluster("64xh100_sxm"), Options()), global_batch=256)
+    assert priced.step_time == pytest.approx(lay(pace_of(priced)).step_time_s, rel=slack)
+    assert sum(part.value for part in step_parts(priced)) == pytest.approx(priced.step_time, rel=1e-9)
+    assert sum(part.value for part in memory_parts(priced)) == pytest.approx(priced.memory, rel=1e-9)

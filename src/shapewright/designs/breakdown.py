@@ -14,7 +14,8 @@ from shapewright.plan.costs import OperatorCost
 from shapewright.plan.memory import FRAGMENTATION
 from shapewright.plan.pairs import LocalCosts, Workload, price_local, steps_of_pairs
 from shapewright.plan.parallel import Plan
-from shapewright.plan.training import StepTable, stage_layers
+from shapewright.plan.training import StepTable
+from shapewright.plan.uneven import pacing
 from shapewright.search.lattice import single
 
 
@@ -68,25 +69,17 @@ def step_parts(priced: PricedPlan) -> tuple[Part, ...]:
     """The step time of the busiest stage, part by part; the parts add up to the step [s]."""
     costs, steps, plan = priced.local.costs, priced.steps, priced.plan
     micro_batches = _scalar(steps.num_micro_batches)
-    inner, counted = stage_layers(priced.shape.num_layers, plan.pp, plan.vpp)
-    layers, passes = float(inner), steps.passes
-    places = [(costs.layer, layers)]
-    ends = [(passes.first_forward + passes.first_backward, costs.embedding)]
-    ends.append((passes.last_forward + passes.last_backward, costs.head))
+    passes = steps.passes
     both = plan.pp > 1 and int(plan.schedule) == 3
-    if plan.pp == 1:
-        places += [(place, 1.0) for _, place in ends]
-    elif both:  # each device holds both ends, for half of the micro-batches each
-        places += [(place, 0.5) for _, place in ends]
-    else:  # the busier of the first and the last stage paces the pipeline
-        extra, place = max(ends, key=lambda end: _scalar(end[0]))
-        if _scalar(extra) > 0:
-            places = [(costs.layer, layers - float(counted)), (place, 1.0)]
+    of_places = (costs.layer, costs.embedding, costs.head)
+    places = [(place, _scalar(times)) for place, times in zip(of_places, pacing(passes), strict=True)]
     hidden = _scalar(passes.forward + passes.backward - passes.pair) if both else 0.0
-    waits = layers * _scalar(costs.layer.communication_forward + costs.layer.communication_backward)
+    waits = _scalar(passes.layers) * _scalar(
+        costs.layer.communication_forward + costs.layer.communication_backward
+    )
     rows: list[tuple[str, str, float]] = []
     for place, times in places:
-        for item in place.items:
+        for item in place.items if times else ():
             seconds = micro_batches * times * (_scalar(item.forward) + _scalar(item.backward))
             if hidden and place is costs.layer and item.cause == "communication":
                 seconds *= 1.0 - hidden / waits

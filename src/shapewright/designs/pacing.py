@@ -21,7 +21,7 @@ def pace_of(priced: PricedPlan) -> Pace:
         return float(np.asarray(value, float).ravel()[0])
 
     forward, backward = one(passes.forward), one(passes.backward)
-    layers = int(priced.shape.num_layers) / int(plan.pp)
+    layers = one(passes.layers)
     waits: dict[str, list[float]] = {}
     for item in priced.local.costs.layer.items:
         if item.cause == "communication":
@@ -47,6 +47,8 @@ def pace_of(priced: PricedPlan) -> Pace:
         last_forward_s=one(passes.last_forward),
         last_backward_s=one(passes.last_backward),
         send_s=one(passes.send),
+        chunk_layers=layers / int(plan.vpp),
+        short_chunks=round(one(passes.short)),
         inward_s=one(steps.inward),
         exposed_inward_s=one(steps.exposed_inward),
         outward_s=one(steps.outward),

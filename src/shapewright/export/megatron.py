@@ -1,13 +1,16 @@
 """A Design as a shell script that trains it with Megatron-LM's ``pretrain_gpt.py``.
 
-Decisions: only what differs from Megatron's defaults is written, except where a default depends on another argument
-(an expert's tensor parallelism). Sequence parallelism comes with tensor parallelism, as the plan prices it. Sharded
-optimizer state is Megatron's distributed optimizer; sharded gradients and weights are its own FSDP. Where layers
-differ, dense feed-forward layers come before experts. Names and choices were read in ``megatron/training/arguments.py``
-of the commit that ``tests/unit/export/test_megatron.py`` names.
+Decisions: only what differs from Megatron's defaults is written, except where a default depends on another argument (an
+expert's tensor parallelism). Stages that differ by a layer are written as a pipeline layout. Sequence parallelism comes with
+tensor parallelism, as the plan prices it. Sharded optimizer state is Megatron's distributed optimizer; sharded gradients and
+weights are its own FSDP. Where layers differ, dense feed-forward layers come before experts. Names and choices were read in
+``megatron/training/arguments.py`` of the commit that ``tests/unit/export/test_megatron.py`` names.
 """
 
 from __future__ import annotations
+
+import shlex
+from itertools import groupby
 
 from shapewright.architecture.shape import (
     Block,
@@ -30,6 +33,7 @@ from shapewright.export.exported import (
     whole_plan,
 )
 from shapewright.plan.parallel import CONTEXT, RECOMPUTE, SHARDING
+from shapewright.plan.stages import chunk_layers
 from shapewright.scaling.recipe import Recipe
 
 TARGET = "Megatron-LM"
@@ -108,7 +112,7 @@ def _line(name: str, value: object) -> str:
     if value is True:
         return f"--{name}"
     values = value if isinstance(value, tuple) else (value,)
-    return " ".join([f"--{name}", *(f"'{v}'" if isinstance(v, str) and "(" in v else str(v) for v in values)])
+    return " ".join([f"--{name}", *(shlex.quote(str(v)) for v in values)])
 
 
 def _shape(shape: Shape, seq_len: int) -> Arguments:
@@ -238,7 +242,7 @@ def _biases(shape: Shape) -> Arguments:
 
 def _parallel(design: Design) -> Arguments:
     plan = whole_plan(design.plan)
-    layers = int(design.shape.num_layers) // (plan["pp"] * plan["vpp"])
+    layers = chunk_layers(int(design.shape.num_layers), plan["pp"], plan["vpp"])
     if int(design.shape.vocab_size) % plan["tp"]:
         raise not_covered(
             TARGET,
@@ -267,10 +271,19 @@ def _parallel(design: Design) -> Arguments:
                 f"an interleaved pipeline of {plan['pp']} stages with {num_micro_batches(design)} micro-batches",
                 "try: --vpp 1, or a larger --batch",
             )
-        found["num-layers-per-virtual-pipeline-stage"] = layers
+        if len(set(layers)) == 1:
+            found["num-layers-per-virtual-pipeline-stage"] = layers[0]
+    if len(set(layers)) > 1:
+        found["pipeline-model-parallel-layout"] = _layout(layers)
     if any(isinstance(block.channel, ExpertsFFN) for block in design.shape.blocks):
         found |= {"expert-model-parallel-size": plan["ep"], "expert-tensor-parallel-size": plan["etp"]}
     return found | _data_parallel(design)
+
+
+def _layout(layers: tuple[int, ...]) -> str:
+    """Chunks as ``Ett|(ttt|)*14ttL``: E the embedding, t a layer, L the loss."""
+    inner = "".join(f"({'t' * size}|)*{len(list(run))}" for size, run in groupby(layers[1:-1]))
+    return f"E{'t' * layers[0]}|{inner}{'t' * layers[-1]}L"
 
 
 def _data_parallel(design: Design) -> Arguments:

@@ -3,7 +3,7 @@
 Decisions: dense layers are torchtitan's ``llama3`` model, normed queries and keys or experts its ``qwen3``; layers are
 given one by one, so no flavor of the library is assumed. Without a pipeline the local batch is one micro-batch and the
 rest of the global batch is accumulated; with one, the local batch is all micro-batches of the step and the pipeline
-cuts it, and every stage gets the same number of layers, as the plan prices it. Names were read in torchtitan 0.3.0
+cuts it; stages that differ by a layer are listed module by module. Names were read in torchtitan 0.3.0
 (PyPI), ``torchtitan/config/configs.py`` and ``torchtitan/trainer.py``.
 """
 
@@ -25,8 +25,9 @@ from shapewright.export.exported import (
     refuse_unusual_decoder,
     whole_plan,
 )
-from shapewright.export.torchtitan_text import FP8, MODEL, RECIPE
+from shapewright.export.torchtitan_text import FP8, MODEL, RECIPE, STAGES
 from shapewright.plan.parallel import RECOMPUTE, SHARDING
+from shapewright.plan.stages import chunk_layers
 from shapewright.scaling.recipe import Recipe
 
 TARGET = "torchtitan 0.3.0"
@@ -79,6 +80,7 @@ def torchtitan(design: Design) -> Exported:
         devices=int(design.plan.num_devices),
         model=_model(design.shape, family, recipe, design.run.sequence_length),
         fp8=FP8 if precision == "fp8" else "",
+        stages="" if _equal(_chunks(design)) else STAGES,
         convert="fp8(model_config())" if precision == "fp8" else "model_config()",
         family=family,
         flavor=plain(design.shape.name),
@@ -259,12 +261,27 @@ def _parallelism(design: Design) -> str:
         values |= {
             "pipeline_parallel_microbatch_size": plan["micro_batch"],
             "pipeline_parallel_schedule": "Interleaved1F1B" if plan["vpp"] > 1 else "1F1B",
-            "pipeline_parallel_layers_per_stage": int(design.shape.num_layers) // (plan["pp"] * plan["vpp"]),
+        }
+    layers = _chunks(design)
+    if not _equal(layers):
+        return f"{_keywords(values)}\n{' ' * 12}module_fqns_per_model_part=stages({', '.join(map(str, layers))}),"
+    if plan["pp"] > 1:
+        values |= {
+            "pipeline_parallel_layers_per_stage": layers[0],
             # The plan gives every stage the same layers, also those with the embedding and the head.
             "pipeline_parallel_first_stage_less_layers": 0,
             "pipeline_parallel_last_stage_less_layers": 0,
         }
     return _keywords(values)
+
+
+def _chunks(design: Design) -> tuple[int, ...]:
+    plan = whole_plan(design.plan)
+    return chunk_layers(int(design.shape.num_layers), plan["pp"], plan["vpp"])
+
+
+def _equal(layers: tuple[int, ...]) -> bool:
+    return len(set(layers)) == 1
 
 
 def _remarks(design: Design) -> tuple[str, ...]:

@@ -90,6 +90,16 @@ def fp8(config):
     return Float8LinearConverter.Config(filter_fqns=["lm_head"]).build().convert(config)
 '''
 
+STAGES = '''
+
+def stages(*layers):
+    """The modules of each chunk of the pipeline, by its layers."""
+    from itertools import accumulate, pairwise
+
+    parts = [[f"layers.{i}" for i in range(*ends)] for ends in pairwise(accumulate(layers, initial=0))]
+    return [["tok_embeddings", *parts[0]], *parts[1:-1], [*parts[-1], "norm", "lm_head"]]
+'''
+
 RECIPE = '''\
 """{headline}.
 
@@ -121,7 +131,7 @@ from torchtitan.models.{family.module}.state_dict_adapter import {family.adapter
 from torchtitan.protocols.model_spec import ModelSpec
 from torchtitan.trainer import Trainer
 
-{model}{fp8}
+{model}{fp8}{stages}
 
 def adamw(pattern, weight_decay):
     settings = dict(

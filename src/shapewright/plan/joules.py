@@ -30,7 +30,7 @@ def step_joules(
     Args:
         costs: layer costs on a grid, indexed by ``w`` and ``p``.
         steps: the steps of the pairs.
-        layers: layers of a stage.
+        layers: layers of a stage, on average over the stages.
         model, precision: price the energy.
 
     Raises:

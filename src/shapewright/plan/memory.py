@@ -1,10 +1,10 @@
 """Bytes of the fullest device of a plan, by kind.
 
-The fullest device is in the first stage, which holds the most micro-batches in flight, or, without a pipeline, the only
-one, which holds the logits too. Weights, gradients and optimizer state: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054),
-Zhao et al. 2023 (FSDP, arXiv 2304.11277). Micro-batches in flight: Narayanan et al. 2021 (arXiv 2104.04473) for 1F1B and
-interleaving, Huang et al. 2019 (GPipe, arXiv 1811.06965), Qi et al. 2024 (zero-bubble H1, arXiv 2401.10241), DeepSeek-V3
-(DualPipe, arXiv 2412.19437, table 2).
+The fullest device is in the first stage, which holds the most micro-batches in flight, or, where that one is a layer short,
+in the second; without a pipeline it is the only one, which holds the logits too. Weights, gradients and optimizer state:
+Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054), Zhao et al. 2023 (FSDP, arXiv 2304.11277). Micro-batches in flight:
+Narayanan et al. 2021 (arXiv 2104.04473) for 1F1B and interleaving, Huang et al. 2019 (GPipe, arXiv 1811.06965), Qi et al.
+2024 (zero-bubble H1, arXiv 2401.10241), DeepSeek-V3 (DualPipe, arXiv 2412.19437, table 2).
 
 Decisions:
 
@@ -75,6 +75,8 @@ class Held:
     """Bytes that the head and the loss keep."""
     inputs: Array
     """Bytes of a layer's input."""
+    stage: int = 0
+    """0 for the first stage, 1 for the second."""
 
 
 def memory_of(held: Held, plan: Plan, precision: Precision, micro_batches: Array) -> dict[str, Array]:
@@ -103,7 +105,7 @@ def memory_of(held: Held, plan: Plan, precision: Precision, micro_batches: Array
         optimizer = optimizer + np.where(drifting, held.owned * OUTER_BYTES, 0.0)
     # While a layer runs backward, what recompute dropped of it (or what the host sends back) exists once more.
     of_layers = held.layers * kept
-    activations = in_flight(plan, micro_batches) * of_layers + held.embedding
+    activations = in_flight(plan, micro_batches, held.stage) * of_layers + held.embedding
     logits = np.where(pipelined, np.maximum(held.head + of_layers - activations, 0.0), held.head)
     # The logits are gone when the first layer runs backward; the larger of the two counts.
     activations = activations + np.maximum(working - logits, 0.0)
@@ -121,12 +123,21 @@ def memory_of(held: Held, plan: Plan, precision: Precision, micro_batches: Array
     return dict(zip(KINDS, parts, strict=True))
 
 
-def in_flight(plan: Plan, micro_batches: Array) -> Array:
-    """Micro-batches whose activations the first stage holds at once, as loads of a whole stage."""
+def fullest(first: dict[str, Array], second: dict[str, Array], short: Array) -> dict[str, Array]:
+    """The bytes of the fuller of the first and the second stage where the first is ``short``, else of the first."""
+    fuller = short & (sum(second.values()) > sum(first.values()))
+    return {kind: np.where(fuller, second[kind], first[kind]) for kind in KINDS}
+
+
+def in_flight(plan: Plan, micro_batches: Array, stage: int = 0) -> Array:
+    """Micro-batches whose activations the first or second stage holds at once, as loads of a whole stage."""
     pp, vpp = np.asarray(plan.pp, float), np.asarray(plan.vpp, float)
     schedule = np.asarray(plan.schedule)
     # Interleaving keeps (pp - 1) / vpp more stage-loads in flight than plain 1F1B's pp; DualPipe one more.
     usual = np.where(vpp > 1, pp + (pp - 1) / vpp, pp)
+    if stage:
+        # A stage further, 1F1B has a micro-batch less in hand, interleaved two chunks less.
+        usual = usual - np.where(schedule == 0, np.where(vpp > 1, 2.0 / vpp, 1.0), 0.0)
     usual = np.where(schedule == 3, pp + 1, usual)
     usual = np.where(schedule == 1, micro_batches, usual)
     return np.where(pp > 1, np.minimum(usual, micro_batches), 1.0)

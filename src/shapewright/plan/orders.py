@@ -18,8 +18,8 @@ class Task:
     kind: str
     forward: tuple[int, int] | None = None
     backward: tuple[int, int] | None = None
-    of: int = 0
-    """Micro-batch whose weights' gradients a W makes."""
+    of: tuple[int, int] = (0, 0)
+    """Micro-batch, and chunk or direction, whose weights' gradients a W makes."""
 
     @property
     def name(self) -> str:
@@ -30,7 +30,7 @@ class Task:
             return f"forward {self.forward[0]}"
         if self.backward is not None:
             return f"{'input gradients' if self.kind == 'I' else 'backward'} {self.backward[0]}"
-        return f"weight gradients {self.of}"
+        return f"weight gradients {self.of[0]}"
 
 
 def stage_orders(*, stages: int, chunks: int, micro_batches: int, schedule: int) -> list[list[Task]]:
@@ -88,9 +88,9 @@ def _zero_bubble(stages: int, micro_batches: int, stage: int) -> list[Task]:
             tasks.append(_forward(ahead + i))
         tasks.append(Task("I", backward=(i, 0)))
         if i - weights >= stage or ahead + i >= micro_batches:
-            tasks.append(Task("W", of=weights))
+            tasks.append(Task("W", of=(weights, 0)))
             weights += 1
-    return tasks + [Task("W", of=i) for i in range(weights, micro_batches)]
+    return tasks + [Task("W", of=(i, 0)) for i in range(weights, micro_batches)]
 
 
 def _dual_pipe(stages: int, micro_batches: int, stage: int) -> list[Task]:
@@ -100,7 +100,7 @@ def _dual_pipe(stages: int, micro_batches: int, stage: int) -> list[Task]:
     gap = half - depth - 1
     ways = (0, 1) if stage < half else (1, 0)
     forwards, backwards = [0, 0], [0, 0]
-    late: list[int] = []
+    late: list[tuple[int, int]] = []
     tasks: list[Task] = []
 
     def ahead(way: int) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def _dual_pipe(stages: int, micro_batches: int, stage: int) -> list[Task]:
         which = back(way)
         tasks.append(Task("I" if split else "B", backward=which))
         if split:
-            late.append(which[0])
+            late.append(which)
 
     def weights() -> None:
         tasks.append(Task("W", of=late.pop(0)))

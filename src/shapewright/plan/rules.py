@@ -1,7 +1,7 @@
 """Which plans can split which shapes over which clusters.
 
-Every refusal says the axis, its value, the rule and the valid values nearest to it. Decisions: stages hold the same number
-of layers, or embedding and head stand in for one each; key-value heads may be fewer than tp (they are then copied), as
+Every refusal says the axis, its value, the rule and the valid values nearest to it. Decisions: stages differ by one
+layer at most (``plan.stages``); key-value heads may be fewer than tp (they are then copied), as
 long as one divides the other.
 """
 
@@ -17,6 +17,7 @@ from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.errors import UsageError
 from shapewright.hardware.cluster import Cluster
 from shapewright.plan.parallel import SCHEDULES, Plan
+from shapewright.plan.stages import can_stage
 from shapewright.plan.table import divisors
 
 NEAREST = 4
@@ -42,14 +43,8 @@ def valid_for(
         "tp divides the heads": whole,
         "tp and kv_heads divide one another": kv_whole,
         "tp divides the width": np.asarray(hidden_size) % tp == 0,
-        "pp * vpp divides the layers": whole_stages(depth, plan.pp, plan.vpp),
+        "stages of pp * vpp chunks differ by one layer at most": can_stage(depth, plan.pp, plan.vpp),
     }
-
-
-def whole_stages(depth: Size, pp: Size, vpp: Size) -> Any:
-    """Whether every stage gets the same number of layers, or would if embedding and head counted as one each."""
-    chunks = np.asarray(pp) * vpp
-    return (np.asarray(depth) % chunks == 0) | ((np.asarray(depth) + 2) % chunks == 0) & (np.asarray(pp) > 1)
 
 
 def check_plan(plan: Plan, shape: Shape, cluster: Cluster) -> None:
@@ -135,24 +130,25 @@ def _check_devices(plan: Plan, cluster: Cluster) -> None:
 
 
 def _check_stages(plan: Plan, layers: int) -> None:
-    if whole_stages(layers, plan.pp, plan.vpp):
+    if can_stage(layers, plan.pp, plan.vpp):
         return
-    good = [p for p in range(1, layers + 1) if whole_stages(layers, p, plan.vpp)]
-    axis = "pp"
-    if not good or int(plan.pp) in [p for p in range(1, layers + 1) if whole_stages(layers, p, 1)]:
-        axis = "vpp"
-        good = [v for v in range(1, layers + 1) if whole_stages(layers, plan.pp, v)]
+    axis, held = ("vpp", int(plan.pp)) if can_stage(layers, plan.pp, 1) else ("pp", int(plan.vpp))
+    pairs = {"vpp": lambda n: (held, n), "pp": lambda n: (n, held)}
     raise UsageError(
-        f"plan.pp * plan.vpp (={plan.pp} * {plan.vpp}) must divide architecture.layers (={layers})",
-        "each stage holds the same number of layers (two more where embedding and head count as one each)",
-        _nearest(axis, int(getattr(plan, axis)), good),
+        f"plan.pp * plan.vpp (={plan.pp} * {plan.vpp}) cannot share out architecture.layers (={layers})",
+        "every stage needs a layer, and interleaved chunks are equal but for the first and the last, one layer less",
+        _nearest(
+            axis,
+            int(getattr(plan, axis)),
+            [n for n in range(1, layers + 1) if can_stage(layers, *pairs[axis](n))],
+        ),
     )
 
 
 def _check_modes(plan: Plan, layers: int) -> None:
     """Modes that need an axis, or exclude one another."""
     schedule = SCHEDULES[int(plan.schedule)]
-    stage = layers // int(plan.pp)
+    stage = -(-layers // int(plan.pp))
     rules: tuple[tuple[Any, str, str, str], ...] = (
         (
             plan.vpp > 1 and plan.pp == 1,

@@ -13,47 +13,23 @@ stage, B = I + W, e and h what embedding and head add, c a send:
 - DualPipe:     m X + (p + 1) (F + B - X) + (p / 2 - 1) (X + B - 3 W - max(I - F, 0)) + m / 2 (e + h), X a forward and a
   backward pass that overlap. Its sends run behind the other direction.
 
-They are exact where all stages are equal, and for the first three where the head outweighs the embedding; where the
-embedding does, warm-up hides some of it and they are upper bounds (by at most p - 1 of its passes). DualPipe is exact for
-W <= I = F, for F < I up to eight stages, and elsewhere within 3 %; its ends, which fill bubbles
-of their devices, make it an upper bound (5 % for a model of 8 B on 8 stages).
+Stages that differ by a layer have their own forms in ``plan.uneven``. These are exact where all stages are equal, and for
+the first three where the head outweighs the embedding; where the embedding does, warm-up hides some of it and they are upper
+bounds (by at most p - 1 of its passes). DualPipe is exact for W <= I = F, for F < I up to eight stages, and elsewhere within
+3 %; its ends, which fill bubbles of their devices, make it an upper bound (5 % for a model of 8 B on 8 stages).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shapewright.plan.passes import Passes
+from shapewright.plan.uneven import uneven_seconds
+
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Passes:
-    """The passes of one micro-batch on a stage; numbers or arrays over pairs [s]."""
-
-    stages: Any
-    chunks: Any
-    micro_batches: Any
-    schedule: Any
-    """Index into ``plan.parallel.SCHEDULES``."""
-    forward: Any
-    """Of the layers of one stage."""
-    backward: Any
-    """The same, gradients of inputs and weights, recompute included."""
-    weight: Any
-    """The part of ``backward`` that makes weights' gradients."""
-    pair: Any
-    """A forward and a backward pass that overlap (DualPipe)."""
-    first_forward: Any
-    first_backward: Any
-    last_forward: Any
-    last_backward: Any
-    """What the embedding adds to the first stage, and the head to the last."""
-    send: Any
-    """From one stage to the next."""
 
 
 def pipeline_seconds(p: Passes) -> tuple[Array, Array, Array]:
@@ -84,5 +60,8 @@ def pipeline_seconds(p: Passes) -> tuple[Array, Array, Array]:
             p.pair + p.backward - 3 * p.weight - np.maximum(inputs - p.forward, 0.0)
         )
         work, bubble, waits = (np.where(both, a, b) for a, b in ((busy, work), (fill, bubble), (0.0, waits)))
-    idle = np.where(pipelined, bubble, 0.0)
-    return work, idle, np.where(pipelined, waits, 0.0)
+    parts = work, np.where(pipelined, bubble, 0.0), np.where(pipelined, waits, 0.0)
+    if np.any(p.short):
+        uneven = uneven_seconds(p)
+        parts = tuple(np.where(np.asarray(p.short) > 0, b, a) for a, b in zip(parts, uneven, strict=True))
+    return parts

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shapewright.plan.orders import Task, stage_orders
+from shapewright.plan.stages import is_short
 
 STREAMS = (
     "compute",
@@ -49,7 +50,7 @@ class Pace:
     schedule: int
     """Index into ``plan.parallel.SCHEDULES``."""
     forward_s: float
-    """The layers of one stage, one micro-batch."""
+    """The layers of one full stage, one micro-batch."""
     backward_s: float
     """The same, recompute included."""
     weight_s: float
@@ -64,6 +65,10 @@ class Pace:
     """What the head adds to the last."""
     send_s: float = 0.0
     """From one stage to the next."""
+    chunk_layers: float = 1.0
+    """Layers of a full chunk."""
+    short_chunks: int = 0
+    """Chunks that are one layer short (``plan.stages`` says which)."""
     inward_s: float = 0.0
     """Weights on the wire before and behind the first forward pass."""
     exposed_inward_s: float = 0.0
@@ -137,11 +142,12 @@ def lay(pace: Pace) -> Timeline:
 
 def _bars(pace: Pace, stage: int, task: Task, begin: float, finish: float) -> list[Event]:
     """The bars of one pass: compute first, then what it waited for, stream by stream."""
-    forward, backward = float(task.forward is not None), float(task.backward is not None)
-    lengths = [
-        (wait.stream, (forward * wait.forward_s + backward * wait.backward_s) / pace.chunks)
-        for wait in pace.waits
-    ]
+    two_ways = pace.stages > 1 and pace.schedule == 3
+    forward, backward = (
+        0.0 if part is None else _share(pace, _position(pace, stage, part[1], two_ways))
+        for part in (task.forward, task.backward)
+    )
+    lengths = [(wait.stream, forward * wait.forward_s + backward * wait.backward_s) for wait in pace.waits]
     if task.kind in "WX":  # weights' gradients wait for nothing; overlapped passes hide each other's waits
         lengths = []
     blocking = pace.stages > 1 and pace.chunks == 1 and pace.schedule != 3 and task.kind != "W"
@@ -199,6 +205,12 @@ def _position(pace: Pace, stage: int, chunk: int, two_ways: bool) -> int:
     return chunk * pace.stages + stage
 
 
+def _share(pace: Pace, position: int) -> float:
+    """The chunk at this place of the model, as a share of a full stage."""
+    short = is_short(position, pace.stages * pace.chunks, pace.short_chunks)
+    return (1.0 - short / pace.chunk_layers) / pace.chunks
+
+
 def _needs(
     pace: Pace, done: dict[tuple[str, int, int, int], float], two_ways: bool
 ) -> Callable[[int, Task], float | None]:
@@ -234,11 +246,9 @@ def _needs(
 def _duration(pace: Pace, stage: int, task: Task, two_ways: bool) -> float:
     last = pace.stages - 1 if two_ways else pace.stages * pace.chunks - 1
     send = pace.send_s if pace.stages > 1 and pace.chunks == 1 and not two_ways else 0.0
-    seconds = 0.0
     if task.kind == "W":
-        return pace.weight_s / pace.chunks
-    if task.kind == "X":
-        seconds = pace.pair_s
+        return pace.weight_s * _share(pace, _position(pace, stage, task.of[1], two_ways))
+    seconds = 0.0
     for part, own, first, final in (
         (task.forward, pace.forward_s, pace.first_forward_s, pace.last_forward_s),
         (task.backward, pace.backward_s, pace.first_backward_s, pace.last_backward_s),
@@ -246,10 +256,13 @@ def _duration(pace: Pace, stage: int, task: Task, two_ways: bool) -> float:
         if part is None:
             continue
         position = _position(pace, stage, part[1], two_ways)
-        seconds += send + (0.0 if task.kind == "X" else own / pace.chunks)
+        share = _share(pace, position)
+        if task.kind == "X":  # each pass its share of the pair
+            own = pace.pair_s / 2
+        elif task.kind == "I":
+            own -= pace.weight_s
+        seconds += send + own * share
         seconds += (first if position == 0 else 0.0) + (final if position == last else 0.0)
-    if task.kind == "I":
-        seconds -= pace.weight_s / pace.chunks
     return seconds
 
 

@@ -5,14 +5,13 @@ Sources: schedules, see ``plan.schedules``; sharded data parallelism, Rajbhandar
 Zhao et al. 2023 (FSDP, arXiv 2304.11277); low-communication training, Douillard et al. 2023 (DiLoCo, arXiv 2311.08105).
 
 Communication that kernels hide slows them by the framework's ``contention``; a step waits for its slowest device by the
-framework's ``jitter``. Where pp * vpp does not divide the layers but does with two more, embedding and head count as a layer
-each (Megatron's ``account-for-embedding-in-pipeline-split``). Neglected: data loading; restarts, see ``plan.goodput``.
+framework's ``jitter``. How layers are dealt to stages says ``plan.stages``. Neglected: data loading; restarts, see
+``plan.goodput``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,26 @@ from numpy.typing import NDArray
 from shapewright.architecture.operator import Size
 from shapewright.cost.price import CostModel
 from shapewright.hardware.cluster import Cluster
-from shapewright.plan.costs import ModelCost, PlaceCost
+from shapewright.plan.costs import ModelCost
 from shapewright.plan.framework import Framework
-from shapewright.plan.memory import FRAGMENTATION, Held, framework_bytes, memory_of
+from shapewright.plan.memory import framework_bytes
 from shapewright.plan.offload import activation_wait, optimizer_wait
 from shapewright.plan.parallel import Plan
+from shapewright.plan.passes import Passes
 from shapewright.plan.precision import Precision
-from shapewright.plan.schedules import Passes, pipeline_seconds
+from shapewright.plan.schedules import pipeline_seconds
+from shapewright.plan.stage_memory import (
+    Lookup,
+    costs_at,
+    held_by,
+    kept_per_layer,
+    on_device,
+    peak_of,
+    recomputed_share,
+    state_of_run,
+)
+from shapewright.plan.stages import stage_layers
+from shapewright.plan.uneven import pacing
 from shapewright.plan.wires import Wires
 
 Array = NDArray[Any]
@@ -115,19 +127,19 @@ def training_steps(
         model, cluster: price the optimizer; tell the kind of device.
     """
 
-    layer, embedding, head = _at(costs, w, p)
-    precision = _of_run(precision, trainable)
+    layer, embedding, head = costs_at(costs, w, p)
+    precision = state_of_run(precision, trainable)
     kappa = framework.contention
     depth = np.asarray(depth, float)
     pp, vpp, dp = (np.asarray(x, float) for x in (plan.pp, plan.vpp, plan.dp))
     sharding = np.asarray(plan.sharding)
     micro_batches = np.asarray(global_batch, float) / (dp * plan.micro_batch)
-    layers, counted = stage_layers(depth, pp, vpp)
+    layers, short = stage_layers(depth, pp, vpp)
 
     # Passes of one micro-batch.
     forward, backward = layer("forward"), layer("backward")
-    share = _recomputed_share(plan, layers)
-    again, kept = _again(layer, np.asarray(plan.recompute)) * share, _kept(layer, plan, share)
+    share = recomputed_share(plan, layers)
+    again, kept = _again(layer, np.asarray(plan.recompute)) * share, kept_per_layer(layer, plan, share)
     held_back = activation_wait(kept, forward, plan)
     layer_params = layer("params_split") + layer("params_expert")
     gathered = sharding == 3
@@ -139,13 +151,14 @@ def training_steps(
         gathered, _overlapped(backward + again, gather + scatter, kappa), backward + again
     )
     backward_paced = backward_paced + held_back
-    swap = np.where(counted, forward_paced, 0.0), np.where(counted, backward_paced, 0.0)
     waits = layer("communication_forward"), layer("communication_backward")
     passes = Passes(
         stages=pp,
         chunks=vpp,
         micro_batches=micro_batches,
         schedule=np.asarray(plan.schedule),
+        layers=layers,
+        short=short,
         forward=layers * forward_paced,
         backward=layers * backward_paced,
         weight=layers * layer("weight"),
@@ -154,26 +167,23 @@ def training_steps(
         * np.maximum(
             forward_paced + backward_paced - (1 - kappa) * (waits[0] + waits[1]), waits[0] + waits[1]
         ),
-        first_forward=embedding("forward") - swap[0],
-        first_backward=embedding("backward") - swap[1],
-        last_forward=head("forward") - swap[0],
-        last_backward=head("backward") - swap[1],
+        first_forward=embedding("forward"),
+        first_backward=embedding("backward"),
+        last_forward=head("forward"),
+        last_backward=head("backward"),
         send=wires.send.seconds(layer("input_bytes")),
     )
     work, bubble, sending = pipeline_seconds(passes)
     # Layers of the stage that paces the pipeline.
-    heavier = np.maximum(
-        passes.first_forward + passes.first_backward, passes.last_forward + passes.last_backward
-    )
-    pacing = layers - np.where(counted & (heavier > 0), 1.0, 0.0)
-    waiting = pacing * (forward_paced + backward_paced - forward - backward - again - 2 * held_back)
+    paced = pacing(passes)[0] if np.any(short) else layers
+    waiting = paced * (forward_paced + backward_paced - forward - backward - again - 2 * held_back)
 
     # Gradients leave while the last micro-batch's backward pass runs; sharded weights come back with the next forward.
-    held, split_params, expert_params = _held(
-        layer, embedding, head, plan, layers, counted, kept, experts=costs.has_experts
+    held, split_params, expert_params = held_by(
+        layer, embedding, head, plan, layers, short, kept, experts=costs.has_experts
     )
     inward, outward = _gradients(wires, split_params, expert_params, plan, precision, trainable)
-    owned = held.owned
+    owned = held[0].owned if len(held) == 1 else np.maximum(held[0].owned, held[1].owned)
     rounds = np.where((sharding == 2) & (pp == 1), micro_batches, 1.0)
     exposed_inward = _uncovered(inward, layers * forward, kappa)
     # The first gather of a step has nothing to hide behind.
@@ -182,7 +192,7 @@ def training_steps(
         outer = wires.outer.seconds(owned * OUTER_GRADIENT_BYTES) / np.asarray(plan.sync_every, float)
         exposed = exposed + np.where(np.asarray(plan.sync_every) > 1, outer, 0.0)
     optimizer = np.asarray(model.pointwise(owned * (optimizer_traffic * trainable)))
-    offloading = micro_batches * pacing * 2 * held_back
+    offloading = micro_batches * paced * 2 * held_back
     if np.any(np.asarray(plan.offload) == 1):
         on_host = optimizer_wait(owned * trainable, precision, optimizer_traffic)
         optimizer = np.where(np.asarray(plan.offload) == 1, 0.0, optimizer)
@@ -194,9 +204,9 @@ def training_steps(
     slowest = framework.jitter * np.sqrt(2.0 * np.log(max(cluster.num_devices, 1)))
     step_time = steady * (1.0 + slowest)
 
-    memory = memory_of(held, plan, precision, micro_batches)
+    memory = peak_of(held, short, plan, precision, micro_batches)
     reserved = framework_bytes(cluster)
-    total_memory = _total(memory, cluster)
+    total_memory = on_device(memory, cluster)
     # Frozen weights have no gradient: a forward pass and the gradients of the inputs remain.
     passes_per_step = 3.0 if trainable == 1.0 else 2.0
     model_flops = passes_per_step * (costs.flops[w, p] * depth + costs.head_flops[w, p]) * micro_batches * dp
@@ -207,8 +217,8 @@ def training_steps(
 
     return StepTable(
         step_time=spread(step_time),
-        compute=spread(work - micro_batches * (waiting + pacing * 2 * held_back)),
-        recompute=spread(micro_batches * pacing * again),
+        compute=spread(work - micro_batches * (waiting + paced * 2 * held_back)),
+        recompute=spread(micro_batches * paced * again),
         bubble=spread(bubble),
         exposed_dp=spread(exposed + micro_batches * waiting),
         optimizer=spread(optimizer),
@@ -229,108 +239,6 @@ def training_steps(
     )
 
 
-def stage_layers(depth: Size, pp: Size, vpp: Size) -> tuple[Array, Array]:
-    """(layers of an inner stage, whether embedding and head stand in for a layer each to make the stages whole)."""
-    depth, pp, chunks = np.asarray(depth, float), np.asarray(pp, float), np.asarray(pp, float) * vpp
-    counted = (pp > 1) & (depth % chunks != 0) & ((depth + 2) % chunks == 0)
-    return np.where(counted, depth + 2, depth) / pp, counted
-
-
-Lookup = Callable[[str], Array]
-"""A cost of one place, by the name of its field, at every pair."""
-
-
-def _at(costs: ModelCost, w: Any, p: Any) -> tuple[Lookup, Lookup, Lookup]:
-    """(layer, embedding, head) at the pairs."""
-    # One index into the flat table is several times as fast as two into the square one.
-    index = np.asarray(w) * costs.layer.forward.shape[1] + p
-
-    def look_up(place: PlaceCost) -> Lookup:
-        return lambda name: np.take(getattr(place, name), index)
-
-    return look_up(costs.layer), look_up(costs.embedding), look_up(costs.head)
-
-
-def _of_run(precision: Precision, trainable: float) -> Precision:
-    """The bytes of a run that trains this share of the parameters."""
-    if trainable == 1.0:
-        return precision
-    # Frozen weights stay in the format of the products: no optimizer step needs a wider copy.
-    return replace(
-        precision,
-        weight_bytes=1.0 if precision.matmul_format.startswith("fp8") else precision.weight_bytes,
-        gradient_bytes=precision.gradient_bytes * trainable,
-        optimizer_bytes=precision.optimizer_bytes * trainable,
-    )
-
-
-def step_memory(
-    costs: ModelCost,
-    *,
-    w: Any,
-    p: Any,
-    depth: Size,
-    plan: Plan,
-    global_batch: Size,
-    precision: Precision,
-    cluster: Cluster,
-    trainable: float = 1.0,
-) -> Array:
-    """Peak of the fullest device of (shape, plan) pairs [B]: that of :func:`training_steps`, without the step.
-
-    The arguments are those of :func:`training_steps`.
-    """
-    layer, embedding, head = _at(costs, w, p)
-    precision = _of_run(precision, trainable)
-    micro_batches = np.asarray(global_batch, float) / (np.asarray(plan.dp, float) * plan.micro_batch)
-    layers, counted = stage_layers(np.asarray(depth, float), plan.pp, plan.vpp)
-    kept = _kept(layer, plan, _recomputed_share(plan, layers))
-    held, _, _ = _held(layer, embedding, head, plan, layers, counted, kept, experts=costs.has_experts)
-    return _total(memory_of(held, plan, precision, micro_batches), cluster)
-
-
-def _total(memory: dict[str, Array], cluster: Cluster) -> Array:
-    return np.asarray((sum(memory.values()) + framework_bytes(cluster)) / (1 - FRAGMENTATION))
-
-
-def _held(
-    layer: Lookup,
-    embedding: Lookup,
-    head: Lookup,
-    plan: Plan,
-    layers: Array,
-    counted: Array,
-    kept: Array,
-    *,
-    experts: bool,
-) -> tuple[Held, Array, Array]:
-    """What the fullest stage holds, its parameters outside experts, and those of experts."""
-    sharding, shard, dp = (
-        np.asarray(plan.sharding),
-        np.asarray(plan.dp_shard, float),
-        np.asarray(plan.dp, float),
-    )
-    pipelined = np.asarray(plan.pp, float) > 1
-    split, expert = layer("params_split"), layer("params_expert") if experts else np.asarray(0.0)
-    embedding_params, head_params = embedding("params_split"), head("params_split")
-    ends = np.where(pipelined, np.maximum(embedding_params, head_params), embedding_params + head_params)
-    own_layers = layers - np.where(counted, 1.0, 0.0)
-    split_params = own_layers * split + ends
-    # Replicated weights are split by ZeRO over the shard group (and context parallelism, which holds copies too).
-    state_share = np.where(sharding >= 1, shard * np.asarray(plan.cp), 1.0)
-    owned, params, expert_params = split_params / state_share, split_params, expert
-    if experts:
-        expert_params = own_layers * expert
-        copies = np.maximum(dp * plan.cp * plan.tp / (np.asarray(plan.ep) * plan.etp), 1)
-        share = np.where(sharding >= 1, np.minimum(copies, np.maximum(shard * plan.cp, 1)), 1.0)
-        owned, params = owned + expert_params / share, params + expert_params
-    held = Held(
-        params=params, owned=owned, layer_params=split + expert, head_params=head_params, layers=own_layers, kept=kept,
-        whole=layer("saved"), embedding=embedding("saved"), head=head("saved"), inputs=layer("input_bytes"),
-    )  # fmt: skip
-    return held, split_params, expert_params
-
-
 def _again(layer: Lookup, level: Array) -> Array:
     """Seconds that a layer which recomputes at ``level`` computes again."""
     again = 0.0 * layer("forward")
@@ -338,22 +246,6 @@ def _again(layer: Lookup, level: Array) -> Array:
         if np.any(level == index):
             again = np.where(level == index, layer(seconds), again)
     return again
-
-
-def _kept(layer: Lookup, plan: Plan, share: Array) -> Array:
-    """Bytes that a layer keeps, ``share`` of the layers of its stage recomputing."""
-    level, whole = np.asarray(plan.recompute), layer("saved")
-    kept = whole
-    for index, size in ((1, "saved_selective"), (2, "input_bytes"), (3, "saved_alternate")):
-        if np.any(level == index):
-            kept = np.where(level == index, layer(size), kept)
-    return kept * share + whole * (1 - share)
-
-
-def _recomputed_share(plan: Plan, layers: Array) -> Array:
-    """Share of a stage's layers that recompute."""
-    count = np.asarray(plan.recompute_layers, float)
-    return np.where(count > 0, np.minimum(count / layers, 1.0), 1.0)
 
 
 def _overlapped(work: Array, wire: Array, contention: float) -> Array:

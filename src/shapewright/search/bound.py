@@ -1,10 +1,10 @@
 """The least time a step can take: what lets a search leave shapes and plans out without pricing them.
 
 Decisions: the bound keeps what a layer costs under each local split (kernels and the collectives inside the layer), the
-forward pass that full recompute repeats, and the idle slots of a 1F1B pipeline; it drops what a plan can only add:
-exposed data parallelism, the optimizer, selective recompute, sends, and the uneven first and last stage. No plan is
-faster; DualPipe, whose passes overlap, is not bounded. A shape whose loss would be too high even so cannot win, nor can
-a plan that is slower than one already priced; leaving them out changes no choice and no tie.
+forward pass that full recompute repeats, the idle slots of a 1F1B pipeline, and the layers of its fullest stage; it drops
+what a plan can only add: exposed data parallelism, the optimizer, selective recompute, sends, and embedding and head of a
+pipeline. No plan is faster; DualPipe, whose passes overlap, is not bounded. A shape whose loss would be too high even so
+cannot win, nor can a plan that is slower than one already priced; leaving them out changes no choice and no tie.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from shapewright.plan.pairs import LocalCosts, Workload
 from shapewright.plan.parallel import RECOMPUTE, SCHEDULES, Plan
+from shapewright.plan.stages import stage_layers
 from shapewright.search.lattice import Candidates
 
 Array = NDArray[Any]
@@ -53,13 +54,10 @@ class Bound:
     most: Array
     """(S,) longest step of each shape that still matters [s]."""
 
-    def least_of(self, shapes: Array, plans: Plan, splits: Array, *, global_batch: int) -> Array:
-        """(S, P) Least step of each pair; ``splits`` is each plan's place in the floor [s]."""
-        schedule, stages = np.asarray(plans.schedule), np.asarray(plans.pp, float)
-        pipelined = stages > 1
-        micro_batches = global_batch / (np.asarray(plans.dp, float) * plans.micro_batch)
-        # Only zero-bubble and DualPipe have fewer idle slots.
-        idle = 1.0 + np.where(schedule <= 1, (stages - 1.0) / (plans.vpp * micro_batches), 0.0)
+    def least_of(self, shapes: Array, plans: Plan, splits: Array, *, depth: int, global_batch: int) -> Array:
+        """(S, P) Least step of each pair of one depth; ``splits`` is each plan's place in the floor [s]."""
+        stretch = _stretch(plans, depth, global_batch)
+        pipelined = np.asarray(plans.pp) > 1
         again = ((np.asarray(plans.recompute) == FULL) & (np.asarray(plans.recompute_layers) == 0)).astype(
             float
         )
@@ -67,10 +65,27 @@ class Bound:
         least = np.take(self.floor.layers, index)
         if again.any():
             least += np.take(self.floor.forward, index) * again
-        least *= idle
+        least *= stretch
         # In a pipeline the first and the last stage need not be the ones that pace it.
         least += np.take(self.floor.ends, index) * ~pipelined
-        return least * (schedule != DUAL)
+        return least * (np.asarray(plans.schedule) != DUAL)
+
+    def within(self, shapes: Array, plans: Plan, *, depth: int, global_batch: int) -> Array:
+        """(P,) Which plans can be fast enough for one of the shapes, all of one depth: a quicker, wider bound."""
+        room = np.max(self.most[shapes] / np.min(self.floor.layers[shapes], axis=1), initial=0.0)
+        return (_stretch(plans, depth, global_batch) < room) | (np.asarray(plans.schedule) == DUAL)
+
+
+def _stretch(plans: Plan, depth: int, global_batch: int) -> Array:
+    """(P,) Least time of the layers under each plan, over that of the same layers spread evenly without idle slots."""
+    schedule, stages = np.asarray(plans.schedule), np.asarray(plans.pp, float)
+    micro_batches = global_batch / (np.asarray(plans.dp, float) * plans.micro_batch)
+    layers, short = stage_layers(depth, stages, plans.vpp)
+    # Only zero-bubble and DualPipe have fewer idle slots; a short stage may fill one.
+    idle = 1.0 + np.where(
+        schedule <= 1, np.maximum(stages - 1.0 - short, 0.0) / (plans.vpp * micro_batches), 0.0
+    )
+    return layers * stages / depth * idle
 
 
 def floor_of(

@@ -23,7 +23,6 @@ from shapewright.plan.parallel import Plan
 from shapewright.plan.power import with_site
 from shapewright.plan.rules import attention_heads, valid_for
 from shapewright.plan.table import divisors, enumerate_plans
-from shapewright.plan.training import stage_layers
 from shapewright.search.lattice import single
 
 Array = NDArray[Any]
@@ -170,14 +169,13 @@ def _price(
         time[part], memory[part] = steps.step_time[0], steps.memory[0]
         if powered:
             chosen = plans.take(part)
-            layers, _ = stage_layers(int(shape.num_layers), chosen.pp, chosen.vpp)
             try:
                 joules[part] = step_joules(
                     local.costs,
                     one.layer[:, None],
                     local.split_of_plan[part],
                     steps,
-                    layers,
+                    int(shape.num_layers) / np.asarray(chosen.pp),
                     workload.model,
                     workload.precision,
                 )[0]

@@ -1,7 +1,8 @@
 """The best plan of every shape, by trying all of them.
 
 Decisions: shapes of one depth share the plans whose pipeline fits it, so the grid of (shape, plan) pairs is
-dense and every array operation does useful work. Each pair is rejected under the first rule it breaks, or its memory is
+dense and every array operation does useful work. Plans with equal stages come first; stages that differ by a layer must then
+beat them, and most cannot by their least time alone. Each pair is rejected under the first rule it breaks, or its memory is
 computed; of those that fit, only the pairs are timed that can still be their shape's fastest plan by a least time that no
 plan can beat (``bound``). Nothing is pruned by guess, and the answer is that of timing every pair.
 """
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from shapewright.plan.pairs import LocalCosts, Workload, memory_of_pairs, price_local, steps_of_pairs
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads, valid_for
+from shapewright.plan.stages import can_stage
 from shapewright.plan.training import StepTable
 from shapewright.search.bound import Bound, floor_of
 from shapewright.search.lattice import Candidates
@@ -32,6 +34,7 @@ WIDE_PAIRS = 480_000
 PROMISING = (4,)
 """Plans of each shape that are timed first, the most promising by the bound, so that most others need not be."""
 BOUNDED = "cannot tie with the choice even at the least step time (bound)"
+UNEVEN = "uneven stages that cannot beat equal ones even at the least step time (bound)"
 """Why a pair was left out that no rule forbids."""
 
 
@@ -112,12 +115,13 @@ def sweep_plans(
             global_batch=global_batch,
         )
 
-    for depth in np.unique(candidates.depth):
-        shapes = np.flatnonzero(candidates.depth == depth)
-        columns = kept[depth % stages[kept] == 0]
-        rejected["pp * vpp does not divide the layers"] += (kept.size - columns.size) * shapes.size
-        for part, these, least, allowed in _blocks(bound, shapes, columns, plans, local, global_batch):
-            rejected[BOUNDED] += part.size * columns.size - int(np.count_nonzero(allowed))
+    def try_plans(shapes: Array, columns: Array, depth: int, bound: Bound, why: str) -> int:
+        """Keep what these plans of shapes of one depth improve; the number of pairs that no rule forbids."""
+        count = 0
+        for part, these, least, allowed in _blocks(
+            bound, shapes, columns, plans, local, depth=depth, global_batch=global_batch
+        ):
+            rejected[why] += part.size * columns.size - int(np.count_nonzero(allowed))
             if not these.size:
                 continue
             rules = valid_for(
@@ -136,12 +140,25 @@ def sweep_plans(
             )  # fmt: skip
             fits = allowed & (memory <= memory_limit)
             valid = int(np.count_nonzero(allowed))
-            priced += valid
+            count += valid
             rejected["memory of the fullest device"] += valid - int(np.count_nonzero(fits))
             found.keep_leanest(np.where(allowed, memory, np.inf), part, these)
             least[~fits] = np.inf
             for row, column in _promising(least, lambda part=part: found.step_time[part]):
                 found.keep_fastest(steps(part[row], these[column], depth), part[row], these[column])
+        return count
+
+    for depth in np.unique(candidates.depth):
+        shapes = np.flatnonzero(candidates.depth == depth)
+        even = depth % stages == 0
+        dealt = even | can_stage(depth, plans.pp, plans.vpp)
+        rejected["stages would differ by more than a layer"] += int((~dealt[kept]).sum()) * shapes.size
+        priced += try_plans(shapes, kept[even[kept]], depth, bound, BOUNDED)
+        faster = Bound(floor=floor, most=np.minimum(most, found.step_time))
+        uneven = kept[(dealt & ~even)[kept]]
+        within = faster.within(shapes, plans.take(uneven), depth=depth, global_batch=global_batch)
+        rejected[UNEVEN] += int((~within).sum()) * shapes.size
+        priced += try_plans(shapes, uneven[within], depth, faster, UNEVEN)
     # A shape that fits nowhere shows what its leanest plan would take.
     lost = np.flatnonzero((found.best < 0) & (found.leanest >= 0))
     for depth in np.unique(candidates.depth[lost]):
@@ -161,7 +178,14 @@ def sweep_plans(
 
 
 def _blocks(
-    bound: Bound, shapes: Array, columns: Array, plans: Plan, local: LocalCosts, global_batch: int
+    bound: Bound,
+    shapes: Array,
+    columns: Array,
+    plans: Plan,
+    local: LocalCosts,
+    *,
+    depth: int,
+    global_batch: int,
 ) -> Iterator[tuple[Array, Array, Array, Array]]:
     """(shapes, plans, least times, pairs that may matter) of blocks small enough for the caches."""
     if not columns.size:
@@ -170,7 +194,7 @@ def _blocks(
     for wide in np.array_split(shapes, max(shapes.size * columns.size // WIDE_PAIRS, 1)):
         if not wide.size:
             continue
-        least = bound.least_of(wide, table, splits, global_batch=global_batch)
+        least = bound.least_of(wide, table, splits, depth=depth, global_batch=global_batch)
         allowed = least < bound.most[wide, None]
         useful = allowed.any(axis=0)
         for part in np.array_split(

@@ -38,7 +38,8 @@ moe-grouped-gemm moe-layer-freq moe-router-enable-expert-bias moe-router-score-f
 moe-shared-expert-gate moe-shared-expert-intermediate-size moe-token-dispatcher-type multi-latent-attention
 no-gradient-accumulation-fusion normalization num-attention-heads num-distributed-optimizer-instances num-experts
 num-layers num-layers-per-virtual-pipeline-stage num-query-groups overlap-grad-reduce overlap-param-gather
-padded-vocab-size pipeline-model-parallel-size position-embedding-type q-lora-rank qk-head-dim qk-layernorm
+padded-vocab-size pipeline-model-parallel-layout pipeline-model-parallel-size position-embedding-type q-lora-rank
+qk-head-dim qk-layernorm
 qk-pos-emb-head-dim recompute-granularity recompute-method recompute-modules recompute-num-layers rotary-percent
 seq-length sequence-parallel softmax-type swiglu tensor-model-parallel-size tokenizer-type train-iters
 untie-embeddings-and-output-weights use-distributed-optimizer use-megatron-fsdp v-head-dim vocab-size weight-decay
@@ -54,6 +55,7 @@ EXPERTS = ExpertsFFN(ffn_size=64, experts=8, topk=2, shared_ffn_size=128, router
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "full recompute": {"plan": {"recompute": 2}},
+    "uneven stages": {"plan": {"pp": 5, "vpp": 1}},
     "sharded weights": {"plan": {**ONE_STAGE, "dp_shard": 8, "dp_replicate": 2, "sharding": 3}},
     "context": {"plan": {**ONE_STAGE, "dp_shard": 8, "cp": 2}, "run": {"precision": "fp8"}},
     "latent": {"plan": ONE_STAGE, "block": {"mixer": LATENT}},
@@ -127,6 +129,7 @@ def test_the_numbers_are_those_of_plan_and_recipe(design: Design, tmp_path: Path
 def test_variants_say_what_they_are(changed: Callable[..., Design], tmp_path: Path) -> None:
     found = {name: options(run(megatron(changed(**v)).text, tmp_path)) for name, v in VARIANTS.items()}
     assert found["full recompute"]["recompute-method"] == ["uniform"]
+    assert found["uneven stages"]["pipeline-model-parallel-layout"] == ["Et|(tt|)*3tL"]
     assert found["sharded weights"]["data-parallel-sharding-strategy"] == ["optim_grads_params"]
     assert found["sharded weights"]["num-distributed-optimizer-instances"] == ["2"]
     assert found["context"]["fp8-format"] == ["hybrid"]

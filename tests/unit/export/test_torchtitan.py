@@ -33,7 +33,7 @@ FIELDS = {
         "tensor_parallel_degree", "pipeline_parallel_degree", "pipeline_parallel_first_stage_less_layers",
         "pipeline_parallel_last_stage_less_layers", "pipeline_parallel_layers_per_stage",
         "pipeline_parallel_schedule", "pipeline_parallel_microbatch_size", "context_parallel_degree",
-        "expert_parallel_degree",
+        "expert_parallel_degree", "module_fqns_per_model_part",
     },
     "TrainingConfig": {
         "local_batch_size", "global_batch_size", "seq_len", "max_norm", "steps", "disable_cuda_graphs",
@@ -89,6 +89,23 @@ def test_the_numbers_are_those_of_plan_and_recipe(design: Design) -> None:
     schedule = found["LRSchedulersContainer.Config"]
     assert schedule["min_lr_factor"] * design.recipe.learning_rate.value == pytest.approx(1e-5)
     assert found["Trainer.Config"]["activation_checkpoint"] == "SelectiveAC.Config()"
+
+
+def test_uneven_stages_are_listed_module_by_module(changed: Callable[..., Design]) -> None:
+    text = torchtitan(changed(plan={"pp": 3, "vpp": 1})).text
+    p = calls(text)["ParallelismConfig"]
+    assert p["module_fqns_per_model_part"] == "stages(3, 3, 2)"
+    assert set(p) <= FIELDS["ParallelismConfig"]
+    assert "pipeline_parallel_layers_per_stage" not in p
+    scope: dict[str, Any] = {}
+    body = next(
+        node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == "stages"
+    )
+    exec(compile(ast.Module([body], []), "recipe", "exec"), scope)
+    parts = scope["stages"](3, 3, 2)
+    assert parts[0] == ["tok_embeddings", "layers.0", "layers.1", "layers.2"]
+    assert parts[-1] == ["layers.6", "layers.7", "norm", "lm_head"]
+    assert sum(len(part) for part in parts) == 8 + 3
 
 
 def test_without_pipeline_the_local_batch_is_one_micro_batch(changed: Callable[..., Design]) -> None:
