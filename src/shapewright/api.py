@@ -14,10 +14,11 @@ from pathlib import Path
 from shapewright.architecture.catalog import resolve_model
 from shapewright.architecture.shape import Shape
 from shapewright.cost.price import Level
-from shapewright.designs.build import loss_change_of, make_design, make_estimate
+from shapewright.designs.build import make_design
 from shapewright.designs.document import Design
+from shapewright.designs.estimate import make_estimate
 from shapewright.designs.files import load_design
-from shapewright.designs.lint import Finding
+from shapewright.designs.lint import Finding, loss_change_of
 from shapewright.designs.lint import lint as lint_shape
 from shapewright.designs.serving import Serve, parse_serve
 from shapewright.errors import UsageError

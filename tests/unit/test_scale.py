@@ -16,7 +16,8 @@ from shapewright.architecture.presets import NAMES, preset
 from shapewright.cli.main import app
 from shapewright.errors import InfeasibleError, UnknownNameError, UsageError
 from shapewright.outlook.requests import architecture, scale_problem
-from shapewright.outlook.scale import Problem, curve, device_counts, step_seconds, with_wires
+from shapewright.outlook.scale import curve, step_seconds
+from shapewright.outlook.scale_problem import Problem, device_counts, with_wires
 from shapewright.outlook.scaling import crossings, scaling
 from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.plan.layer import price_model

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shapewright.architecture.chunked import chunk_flops, transition
+
 if TYPE_CHECKING:
     Size = int | float | NDArray[Any]
 else:
@@ -180,17 +182,7 @@ class Scan:
     """A linear recurrence over the tokens, computed chunk by chunk: its span does not shrink with more hardware.
 
     Every head of every sequence carries a state of ``key_dim x value_dim`` from chunk to chunk; inside a chunk
-    the work is matrix products. FLOP per token and head, with chunks of C tokens, keys of k and values of v:
-
-    - ``delta`` and ``kda`` (delta rule, arXiv 2412.06464 and 2510.26692): 6 C k + 4 C v + 2 C^2 / 3 + 6 k v. Products
-      of keys with keys and with queries, the triangular inverse and the two products with it, values, three with the
-      state.
-    - ``rwkv7`` (diagonal and rank-one transition, arXiv 2503.14456): 10 C k + 8 C v + 2 C^2 / 3 + 8 k v. Four score
-      matrices of two pairs of vectors, the inverse, three products with it, two outputs, four with the state.
-    - ``ssd`` (Mamba-2, arXiv 2405.21060), ``gla`` (arXiv 2312.06635) and ``mlstm`` (arXiv 2503.13427): 2 C k g / h
-      + 2 C v + 4 k v, where the h heads share g groups of keys.
-
-    Gates, decays and normalisers are neglected.
+    the work is matrix products, counted by :mod:`shapewright.architecture.chunked`.
     """
 
     name: str
@@ -212,13 +204,8 @@ class Scan:
     @property
     def flops(self) -> Size:
         """Forward FLOP of the chunked form; a sequence shorter than a chunk is one chunk."""
-        c, k, v = np.minimum(self.chunk, np.asarray(self.seq_len, float)), self.key_dim, self.value_dim
-        if self.kind in ("delta", "kda"):
-            per_head = 6.0 * c * k + 4.0 * c * v + 2.0 * c**2 / 3.0 + 6.0 * k * v
-        elif self.kind == "rwkv7":
-            per_head = 10.0 * c * k + 8.0 * c * v + 2.0 * c**2 / 3.0 + 8.0 * k * v
-        else:
-            per_head = 2.0 * c * k * (self.key_heads / self.heads) + 2.0 * c * v + 4.0 * k * v
+        c = np.minimum(self.chunk, np.asarray(self.seq_len, float))
+        per_head = chunk_flops(self.kind, c, self.key_dim, self.value_dim, self.key_heads / self.heads)
         return self.batch * self.seq_len * self.heads * per_head
 
     @property
@@ -235,18 +222,8 @@ class Scan:
 
     @property
     def passed(self) -> Size:
-        """Elements that cross to the next device where the sequence is split: a state and what becomes of the last one.
-
-        A scalar decay turns it into one more number, a decay per channel into one per key channel, the delta rule into
-        a matrix over the keys.
-        """
-        turned = {
-            "delta": self.key_dim**2,
-            "kda": self.key_dim**2,
-            "rwkv7": self.key_dim**2,
-            "gla": self.key_dim,
-        }
-        return self.batch * self.heads * (self.key_dim * self.value_dim + turned.get(self.kind, 1))
+        """Elements that cross to the next device where the sequence is split: a state and what becomes of the last one."""
+        return self.batch * self.heads * (self.key_dim * self.value_dim + transition(self.kind, self.key_dim))
 
     @property
     def span(self) -> Size:

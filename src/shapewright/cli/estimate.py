@@ -42,7 +42,7 @@ def command(
     Example: shapewright estimate llama-3-8b --on 64xh100_sxm --tp 4 --pp 2
     """
     from shapewright.architecture.catalog import resolve_model
-    from shapewright.designs.build import make_estimate
+    from shapewright.designs.estimate import make_estimate
     from shapewright.search.joint import Options
 
     o.positive({"seq_len": seq_len, "batch": batch})

@@ -50,7 +50,7 @@ def command(
     Example: shapewright scale transformer lstm gated_deltanet --on h100_sxm
     """
     from shapewright.outlook.requests import architecture, scale_problem
-    from shapewright.outlook.scale import SYNCS, device_counts
+    from shapewright.outlook.scale_problem import SYNCS, device_counts
     from shapewright.outlook.scaling import scaling
     from shapewright.report.scale_view import scale_view
     from shapewright.units import parse_quantity

@@ -1,7 +1,7 @@
 """One accelerator with its calibration, ready to price operators.
 
 Decisions: every method takes scalars or arrays that broadcast and returns seconds; which fit prices what is chosen in
-:mod:`shapewright.cost.choice`, and attention, experts and power have rooms of their own beside this one.
+:mod:`shapewright.cost.choice`, and attention, scans, experts and power have rooms of their own beside this one.
 A prediction is for a kernel inside a model: weights cold in memory. Of several measured kernels that can do the same
 work the fastest is priced. At the level ``residual`` the physics is corrected by the measured kernels nearest to it
 (:mod:`shapewright.cost.residual`), for products, attention, scans and experts; the evidence then says ``measured``.
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapewright.cost import fourier, recurrence
 from shapewright.cost.attention import BACKWARD, query_pairs
 from shapewright.cost.bandwidth import pointwise_time
-from shapewright.cost.choice import OWN_SCANS, attention_fits, base_of, fit_of, most_measured, scan_fits
+from shapewright.cost.choice import attention_fits, base_of, fit_of, most_measured, scan_fits
 from shapewright.cost.collective import (
     FITTED_AS,
     KINDS,
@@ -37,8 +37,8 @@ from shapewright.cost.price_attention import fused_attention
 from shapewright.cost.price_experts import BACKWARD as EXPERTS_BACKWARD
 from shapewright.cost.price_experts import expert_fits, experts_time, kernel_name
 from shapewright.cost.price_power import Kernel, board_of, capped, kernel_joules, slowed
+from shapewright.cost.price_scan import SCAN_BACKWARD, chunked_scan
 from shapewright.cost.residual import MeasuredLevel, Residual, installed_tables
-from shapewright.cost.scan import scan_time, stream_time
 from shapewright.cost.transfer import StandIn, calibrated
 from shapewright.cost.unique import price_unique
 from shapewright.errors import NotCoveredError, UnknownNameError
@@ -49,19 +49,8 @@ from shapewright.hardware.cluster import Tier
 Array = NDArray[np.float64]
 Level = Literal["physics", "residual"]
 LEVELS: tuple[Level, ...] = ("physics", "residual")
-SCAN_BACKWARD = {"delta": 2.75, "kda": 2.75, "rwkv7": 3.0, "gla": 3.35, "ssd": 2.3, "mlstm": 2.3}
-"""Gradient of a chunked scan over its forward pass. Measured on GB200 (flash-linear-attention's README, forward and
-forward with gradient): gated delta rule 1.265 and 4.738 ms, GLA 1.765 and 7.670, retention (scalar decay, as Mamba-2
-and mLSTM have) .787 and 2.618. KDA is taken as the delta rule, RWKV-7 between it and GLA; assumed [1]."""
-SCAN_WORK = {"rwkv7": 1.75, "gla": 1.40, "ssd": 0.37, "mlstm": 0.62}
-"""Time over the borrowed kernel's. GLA and retention (scalar decay, as mLSTM has) over the gated delta rule in one
-library: the same README. Mamba-2: so that the best rate on B200 is the measured one, .53 TB/s of 305 rows of its scan
-(aiconfigurator's tables, TensorRT-LLM 1.3.0rc15). RWKV-7: FLOP of a chunk, see
-:class:`shapewright.architecture.operator.Scan`."""
 ASSUMED = {"lstm": recurrence.EVIDENCE, "fourier": fourier.EVIDENCE, "declared": recurrence.DECLARED}
 """Kinds of mixers whose physics has no calibration of its own per accelerator."""
-STEP_TOKENS = 16
-"""Up to this many tokens per sequence the state is read and written once (decode); more is a chunked scan."""
 CORRECTED = frozenset({"matmul", "attention", "attention_decode", "gdn", "kda", "mamba2", "moe"})
 """Families whose prices the level ``residual`` corrects."""
 NARROW = frozenset({"fp8", "fp8_block", "nvfp4", "int8"})
@@ -221,49 +210,18 @@ class CostModel:
         backward: bool = False,
         trained: bool = False,
     ) -> Array:
-        """Seconds of a linear recurrence (a kind of :data:`SCAN_BACKWARD`) over whole sequences; sizes broadcast.
+        """Seconds of a linear recurrence (a kind of ``price_scan.SCAN_BACKWARD``) over whole sequences; sizes broadcast.
 
-        Up to :data:`STEP_TOKENS` tokens are a decode step, bounded by its states. ``key_heads`` are the heads of
-        queries and keys where several states share one; None for as many. ``backward`` gives the gradient's time by
-        the measured ratio; with ``trained`` or ``backward`` only kernels that have a gradient count. All kinds cut the
-        sequence into chunks, so one without measurements here borrows the span of another that its library shares.
+        Up to ``price_scan.STEP_TOKENS`` tokens are a decode step, bounded by its states. ``key_heads`` are the heads of
+        queries and keys where several states share one; None for as many. ``backward`` gives the gradient's time by the
+        measured ratio; with ``trained`` or ``backward`` only kernels that have a gradient count.
         """
-        fits = scan_fits(
-            self.calibration, kind, "scan", gradient=trained or backward or kind not in OWN_SCANS
-        )
-        # A machine whose scans alone were measured prices whole sequences.
-        stepped = bool(np.any(np.asarray(seq_len) <= STEP_TOKENS))
-        steps = scan_fits(self.calibration, kind, "recurrent") if stepped else ()
         device = self.device("bf16" if "bf16" in self.accelerator.peak_flops else "fp32")
-        work = SCAN_WORK.get(kind, 1.0)
-
-        def price(*flat: NDArray) -> Array:
-            b, t, h, dk, dv, g = flat
-            state = 8.0 * b * h * dk * dv + 2.0 * b * t * (2.0 * g * dk + 2.0 * h * dv)
-            few = [
-                stream_time(
-                    step.coefficients,
-                    device,
-                    num_bytes=state,
-                    units=b * h,
-                    sequences=b,
-                    length=np.ones_like(b),
-                )
-                for step in steps
-            ]
-            shape = dict(batch_size=b, seq_len=t, num_k_heads=g, head_k_dim=dk, num_v_heads=h, head_v_dim=dv)
-            many = [
-                self.corrected(
-                    work * scan_time(fit.coefficients, device, sequences=b, length=t, heads=h, key_dim=dk,
-                                     value_dim=dv, key_heads=g), fit, **shape)
-                for fit in fits
-            ]  # fmt: skip
-            found = np.min(many, axis=0)
-            return np.where(t <= STEP_TOKENS, np.min(few, axis=0), found) if steps else found
-
         shared = heads if key_heads is None else key_heads
         sizes = np.broadcast_arrays(batch, seq_len, heads, key_dim, value_dim, shared)
-        seconds = price_unique(price, *sizes)
+        seconds = chunked_scan(
+            self.calibration, device, kind, self.corrected, *sizes, gradient=trained or backward
+        )
         return seconds * SCAN_BACKWARD[kind] if backward else seconds
 
     def recurrence(

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from shapewright.architecture.graph import build_graph, num_active_params, num_params
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN, SelfAttention, Shape
 from shapewright.designs.breakdown import price_plan
-from shapewright.designs.build import loss_change_of
 from shapewright.designs.document import Design
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads
-from shapewright.scaling.law import default_law, load_law
+from shapewright.scaling.law import Law, default_law, load_law
 from shapewright.search.joint import Options, workload_for
+from shapewright.search.learning import learned_loss, traits_of
 
 TP_DOMAIN = 8
 """Devices of the usual scale-up domain, within which tensor parallelism stays."""
@@ -285,3 +285,14 @@ def _padded_heads(shape: Shape, heads: int, padded: int) -> Shape:
             mixer = replace(mixer, heads=padded, kv_heads=padded) if same else replace(mixer, heads=padded)
         blocks.append(replace(block, mixer=mixer))
     return replace(shape, blocks=tuple(blocks))
+
+
+def loss_change_of(shape: Shape, law: Law, tokens: float, number_format: str) -> Callable[[Shape], float]:
+    """A function that predicts how the loss changes when ``shape`` is replaced by another at equal tokens."""
+
+    def loss(candidate: Shape) -> float:
+        found = learned_loss(law, traits_of(candidate), tokens=tokens, number_format=number_format)
+        return float(found.loss)
+
+    base = loss(shape)
+    return lambda candidate: loss(candidate) - base

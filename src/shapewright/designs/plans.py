@@ -7,7 +7,7 @@ from typing import Any
 
 from shapewright.architecture.shape import Shape
 from shapewright.designs.breakdown import price_plan, step_parts
-from shapewright.designs.build import usual_batch
+from shapewright.designs.estimate import usual_batch
 from shapewright.designs.figures import step_figure
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.pairs import Workload

@@ -29,7 +29,7 @@ from shapewright.cost import attention, bandwidth, matmul, scan
 from shapewright.cost.coefficient import Coefficient
 from shapewright.cost.device import Device
 from shapewright.cost.formats import kernel_format
-from shapewright.cost.price import SCAN_BACKWARD
+from shapewright.cost.price_scan import SCAN_BACKWARD
 from shapewright.errors import MeasurementError
 from shapewright.hardware.calibration import Fit
 from shapewright.lab.bench import Timing

@@ -26,8 +26,8 @@ import numpy as np
 
 from shapewright.architecture.graph import build_graph, num_params
 from shapewright.architecture.shape import Shape
-from shapewright.designs.build import make_estimate
 from shapewright.designs.document import Design
+from shapewright.designs.estimate import make_estimate
 from shapewright.evidence import Figure
 from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.scaling.gain import Gain

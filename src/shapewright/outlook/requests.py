@@ -15,7 +15,7 @@ from shapewright.cost.price import cost_model
 from shapewright.designs.files import load_design
 from shapewright.errors import DocumentError, UnitError, UnknownNameError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
-from shapewright.outlook.scale import Problem, Sync
+from shapewright.outlook.scale_problem import Problem, Sync
 from shapewright.plan.framework import KERNELS_ALONE
 from shapewright.plan.pairs import Workload
 from shapewright.plan.precision import default_precision, find_precision

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shapewright.errors import NotCoveredError
+from shapewright.outlook.scale_problem import Problem
 from shapewright.plan.costs import ModelCost, OperatorCost
-
-if TYPE_CHECKING:
-    from shapewright.outlook.scale import Problem
 
 Array = NDArray[Any]
 KINDS = {"matmul": "matmul", "moe": "matmul", "attention": "attention", "scan": "memory", "memory": "memory"}

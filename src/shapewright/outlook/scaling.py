@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from shapewright.architecture.shape import Shape
 from shapewright.errors import InfeasibleError
-from shapewright.outlook.scale import Curve, Point, Problem, curve, step_seconds, with_wires
+from shapewright.outlook.scale import Curve, Point, curve, step_seconds
 from shapewright.outlook.scale_parts import Parts
+from shapewright.outlook.scale_problem import Problem, with_wires
 
 Array = NDArray[Any]
 FACTORS = np.logspace(-2.0, 2.0, 9)

@@ -21,8 +21,8 @@ import numpy as np
 
 from shapewright.architecture.graph import build_graph, num_active_params, num_params
 from shapewright.architecture.shape import ExpertsFFN, Shape
-from shapewright.designs.build import make_estimate
 from shapewright.designs.document import Design
+from shapewright.designs.estimate import make_estimate
 from shapewright.errors import NotCoveredError, ShapewrightError, UnknownNameError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.framework import KERNELS_ALONE

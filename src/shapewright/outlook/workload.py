@@ -1,6 +1,6 @@
 """The user's own model as the workload: tokens per joule on each generation, as it is and re-designed for it.
 
-Decisions: both are estimated the same way (``designs.build.make_estimate``: best plan, measured kernels, energy of the
+Decisions: both are estimated the same way (``designs.estimate.make_estimate``: best plan, measured kernels, energy of the
 kernels, hosts and site) at one global batch and one width of numbers. Re-designed means the shape of the aligned lattice
 that trains a token fastest among those whose predicted loss at equal tokens is no worse than the model's own; so what
 it gains is the hardware's liking of its numbers, not a smaller task. A loss law that sees width and depth weighs the
@@ -15,8 +15,8 @@ import numpy as np
 
 from shapewright.architecture.graph import num_active_params
 from shapewright.architecture.shape import DenseFFN, SelfAttention, Shape
-from shapewright.designs.build import make_estimate
 from shapewright.designs.document import Design
+from shapewright.designs.estimate import make_estimate
 from shapewright.errors import InfeasibleError, NotCoveredError, UsageError
 from shapewright.evidence import Figure
 from shapewright.hardware.catalog import parse_cluster

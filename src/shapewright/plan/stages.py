@@ -28,9 +28,13 @@ def can_stage(depth: Size, pp: Size, vpp: Size) -> Any:
 
 
 def stage_layers(depth: Size, pp: Size, vpp: Size) -> tuple[Array, Array]:
-    """(layers of a full stage, chunks that are one layer short)."""
-    depth, chunks = np.asarray(depth, float), np.asarray(pp, float) * vpp
-    short = -depth % chunks
+    """(layers of a full stage, chunks that are one layer short).
+
+    Interleaved chunks that no plan may have, but published runs had, are taken as equal shares of their stage.
+    """
+    depth, pp = np.asarray(depth, float), np.asarray(pp, float)
+    short = -depth % (pp * vpp)
+    short = np.where((np.asarray(vpp) > 1) & (short > 2), -depth % pp, short)
     return (depth + short) / pp, short
 
 

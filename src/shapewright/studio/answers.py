@@ -55,7 +55,7 @@ def estimate(question: EstimateQuestion) -> Design:
 
 def estimate_shape(shape: Shape, question: EstimateQuestion) -> Design:
     """The estimate of a shape that was read before."""
-    from shapewright.designs.build import make_estimate
+    from shapewright.designs.estimate import make_estimate
 
     return make_estimate(
         shape,

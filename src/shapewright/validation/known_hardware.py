@@ -7,9 +7,9 @@ theirs (all and active parameters), which is the fair one for models that were m
 with experts are met by dense shapes and mixtures, latent attention by its family, Mamba-2 by hybrids. What a choice saves
 is the device time with which it reaches *their predicted* loss.
 
-Not seen: their data (one law's corpus for all), repeated data, loss spikes, restarts, uneven stages (61 layers on 16 stages
-are priced without a pipeline), their own kernels and formats (fp8 of DeepSeek-V3), the wishes of serving beyond size, and
-everything that a loss does not measure. Most lie far outside the law's range.
+Not seen: their data (one law's corpus for all), repeated data, loss spikes, restarts, their own kernels, schedules (both are
+priced under 1F1B, plain or interleaved) and formats (fp8 of DeepSeek-V3), the wishes of serving beyond size, and everything
+that a loss does not measure. Most lie far outside the law's range.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shapewright.architecture.catalog import load_model
 from shapewright.architecture.graph import num_active_params, num_params
 from shapewright.architecture.shape import DenseFFN, ExpertsFFN, LatentAttention, Mamba2, Shape
 from shapewright.designs.breakdown import price_plan
-from shapewright.designs.build import usual_batch
+from shapewright.designs.estimate import usual_batch
 from shapewright.designs.figures import step_figure
 from shapewright.errors import InfeasibleError, ShapewrightError
 from shapewright.hardware.catalog import parse_cluster
@@ -204,7 +204,7 @@ def _fastest(shape: Shape, workload: Workload, batch: int) -> Plan:
     if sweep.best[0] < 0:
         raise InfeasibleError(
             f"under none of {len(plans):,} plans does it fit {workload.cluster.name} with {batch:,} sequences a step",
-            "the rules of equal stages and of memory", "an uneven plan may",
+            "the rules of stages and of memory", "another batch may",
         )  # fmt: skip
     return sweep.plans.row(int(sweep.best[0]))
 

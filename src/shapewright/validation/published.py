@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
-import numpy as np
-
 from shapewright.architecture.graph import num_active_params, num_params
 from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, Norm, SelfAttention, Shape
 from shapewright.errors import DocumentError, ShapewrightError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.hardware.cluster import Cluster
-from shapewright.plan.parallel import RECOMPUTE, Plan
+from shapewright.plan.parallel import Plan
 from shapewright.plan.products import ADAPTER_RANK
+from shapewright.validation.published_plan import ALTERNATING, UnaskedError, integer, plan_of
 
 HARDWARE = {
     "a100-sxm": "a100_sxm",
@@ -93,14 +92,9 @@ MEMORY_READ: dict[str, tuple[str, float]] = {
 allocator's peak reserve in GiB; the logs of NVIDIA's MLPerf submissions the peak of allocated tensors in GiB, which the
 optimizer's share confirms: from 4 to 64 copies of Llama 3.1 405B the peak falls by 11.6 bytes a parameter in GiB, 10.8 in
 GB, where master weights and moments take 12. Other sources are taken as the driver's count in GB."""
-ALTERNATING = ("pytorch/torchtitan",)
-"""Sources whose selective recompute keeps every second product; unstated, it is what their configurations default to."""
 EAGER_LOSS, COMPILED_LOSS_SINCE = 14.0, "2025-03"
 """Bytes per logit where the loss is not compiled: 16-bit logits, their fp32 copy's logarithms, and two fp32 gradients; and
 the month since when torchtitan compiles it (4 bytes: logits and their gradient in 16 bits)."""
-UNINTERLEAVED = ("NVIDIA/dgxc-benchmarking@741c886",)
-"""Sources whose tables say one chunk per stage throughout, where their next revision gives the same recipes more
-(nemotron4-340b 12, as fast): a 1 is taken as unstated there."""
 GRAPHS_SINCE = "2026-06"
 """Month since when Megatron-Bridge's recipes run whole iterations as CUDA graphs with fused dispatch of experts: the
 same plans became up to 1.6 times faster between containers 26.04 and 26.06."""
@@ -221,40 +215,27 @@ def read_rows(path: Path) -> tuple[list[Row], list[Skip]]:
     for record in records:
         try:
             rows.append(_row(record))
-        except _UnaskedError as reason:
+        except UnaskedError as reason:
             skips.append(Skip(row=record["id"], reason=str(reason)))
         except (ShapewrightError, ValueError, ZeroDivisionError) as error:
             skips.append(Skip(row=record["id"], reason=str(error).splitlines()[0]))
     return rows, skips
 
 
-class _UnaskedError(Exception):
-    """A row that states too little, or something that the model does not cover."""
-
-
-def _integer(record: dict[str, str], key: str, default: int | None = None) -> int:
-    text = record.get(key, "")
-    if not text:
-        if default is None:
-            raise _UnaskedError(f"{key} is not stated")
-        return default
-    return int(float(text))
-
-
 def _row(record: dict[str, str]) -> Row:
     if record["hardware"] not in HARDWARE:
-        raise _UnaskedError(f"hardware {record['hardware']} is not in the catalogue")
+        raise UnaskedError(f"hardware {record['hardware']} is not in the catalogue")
     if any(word in record["model"].lower() for word in HYBRIDS):
-        raise _UnaskedError(f"model {record['model']} has layers that are not attention")
+        raise UnaskedError(f"model {record['model']} has layers that are not attention")
     if record["precision"] not in PRECISION:
-        raise _UnaskedError(f"precision {record['precision']} is not modelled")
-    devices = _integer(record, "num_devices")
+        raise UnaskedError(f"precision {record['precision']} is not modelled")
+    devices = integer(record, "num_devices")
     defaults = [
         key
         for key in ("precision", "vocab", "micro_batch", "recompute", "dp_sharding", "tp")
         if not record[key]
     ]
-    seq_len, batch = _integer(record, "seq_len"), _integer(record, "global_batch_seqs")
+    seq_len, batch = integer(record, "seq_len"), integer(record, "global_batch_seqs")
     shape = _shape(record)
     hardware = HARDWARE[record["hardware"]]
     cluster = _cluster(devices, hardware, record["notes"])
@@ -265,13 +246,13 @@ def _row(record: dict[str, str]) -> Row:
     trainable = 1.0
     if record["task"] == "lora":
         trainable = 2 * ADAPTER_RANK / float(shape.hidden_size)
-    plan = _plan(record, shape, cluster, generation, batch, trainable)
+    plan = plan_of(record, shape, cluster, generation, batch, trainable)
     if record["step_time_s"]:
         step_time = float(record["step_time_s"])
     elif record["tokens_per_s_per_device"]:
         step_time = batch * seq_len / (float(record["tokens_per_s_per_device"]) * devices)
     else:
-        raise _UnaskedError("neither step time nor tokens per second is stated")
+        raise UnaskedError("neither step time nor tokens per second is stated")
     meter, unit = next(
         (read for key, read in MEMORY_READ.items() if record["source"].startswith(key)), ("device", 1e9)
     )
@@ -314,9 +295,9 @@ def _cluster(devices: int, hardware: str, notes: str) -> Cluster:
 
 def _shape(record: dict[str, str]) -> Shape:
     """The stated dimensions; gated or plain, and shared experts, by what meets the stated parameters best."""
-    hidden, heads = _integer(record, "hidden"), _integer(record, "heads")
-    experts, ffn = _integer(record, "experts", 0), _integer(record, "ffn", 4 * hidden)
-    mixer = SelfAttention(heads=heads, kv_heads=_integer(record, "kv_heads", heads), head_dim=hidden // heads)
+    hidden, heads = integer(record, "hidden"), integer(record, "heads")
+    experts, ffn = integer(record, "experts", 0), integer(record, "ffn", 4 * hidden)
+    mixer = SelfAttention(heads=heads, kv_heads=integer(record, "kv_heads", heads), head_dim=hidden // heads)
     total = float(record["params_total_b"] or 0) * 1e9
     active = float(record["params_active_b"] or 0) * 1e9
 
@@ -325,7 +306,7 @@ def _shape(record: dict[str, str]) -> Shape:
             ExpertsFFN(
                 ffn_size=ffn,
                 experts=experts,
-                topk=_integer(record, "topk"),
+                topk=integer(record, "topk"),
                 gated=gated,
                 shared_ffn_size=shared,
             )
@@ -334,10 +315,10 @@ def _shape(record: dict[str, str]) -> Shape:
         )
         return Shape(
             name=record["model"],
-            vocab_size=_integer(record, "vocab", DEFAULT_VOCAB),
+            vocab_size=integer(record, "vocab", DEFAULT_VOCAB),
             hidden_size=hidden,
             tied_embeddings=tied,
-            blocks=(Block(mixer=mixer, channel=channel, count=_integer(record, "layers"), norm=Norm()),),
+            blocks=(Block(mixer=mixer, channel=channel, count=integer(record, "layers"), norm=Norm()),),
         )
 
     if not total:
@@ -352,92 +333,3 @@ def _shape(record: dict[str, str]) -> Shape:
             channel = replace(best.blocks[0].channel, shared_ffn_size=shared)
             best = replace(best, blocks=(replace(best.blocks[0], channel=channel),))
     return best
-
-
-def _plan(
-    record: dict[str, str],
-    shape: Shape,
-    cluster: Cluster,
-    generation: str | None,
-    batch: int,
-    trainable: float,
-) -> Plan:
-    """The stated plan; what is not stated follows the framework's published recipes (see the helpers)."""
-    devices, layers = cluster.num_devices, int(shape.num_layers)
-    tp, pp, cp = (_integer(record, key, 1) for key in ("tp", "pp", "cp"))
-    unstated = not any(record[key] for key in ("tp", "pp", "experts", "dp_sharding"))
-    if unstated and generation in ("megatron-core", "megatron-core-26.06", "primus"):
-        tp, pp, cp = _least_split(shape, cluster, batch, trainable)
-    stated = "" if record["source"].startswith(UNINTERLEAVED) and record["vpp"] == "1" else record["vpp"]
-    vpp = int(float(stated or 1))
-    if not stated and pp > 1 and layers % pp == 0 and generation == "megatron-core":
-        # NeMo's recipes interleave single layers.
-        vpp = layers // pp
-    if devices % (tp * pp * cp):
-        raise _UnaskedError(f"tp * pp * cp (={tp * pp * cp}) does not divide {devices} devices")
-    dp = devices // (tp * pp * cp)
-    micro = _integer(record, "micro_batch", 1)
-    if batch % (dp * micro):
-        raise _UnaskedError(f"the global batch {batch} is not a multiple of dp * micro_batch (={dp * micro})")
-    shard, sharding = _sharding(record["dp_sharding"], dp)
-    if generation == "maxtext" and not record["dp_sharding"] and not record["experts"] and dp > 1:
-        # MaxText and Levanter shard the parameters of dense models over all devices unless told otherwise.
-        shard, sharding = dp, 3
-    recompute = {"full": 2, "none": 0, "": 0}.get(record["recompute"], 1)
-    if record["source"].startswith(ALTERNATING) and record["recompute"] in ("", "selective"):
-        recompute = RECOMPUTE.index("alternate")
-    return Plan(
-        tp=tp,
-        pp=pp,
-        vpp=vpp,
-        cp=cp,
-        ep=_integer(record, "ep", 1),
-        dp_shard=shard,
-        dp_replicate=dp // shard,
-        micro_batch=micro,
-        recompute=recompute,
-        sharding=sharding,
-    )
-
-
-STATE_SHARE = 0.6
-"""Share of the memory that weights, gradients and optimizer state take at most under an unstated plan; frozen weights
-may take the rest too, less a seventh."""
-
-
-def _least_split(shape: Shape, cluster: Cluster, batch: int, trainable: float) -> tuple[int, int, int]:
-    """(tp, pp, cp): the least tensor parallelism up to 4, then the least pipeline, whose weights, gradients and
-    state fit their share of the memory, and the least context parallelism that gives every rank a sequence."""
-    capacity = cluster.accelerator.memory_capacity
-    inner = cluster.tiers[0].size if cluster.tiers else 1
-    devices, layers, params = cluster.num_devices, int(shape.num_layers), float(num_params(shape))
-    limit = (STATE_SHARE if trainable == 1.0 else 0.85) * (capacity.value if capacity else np.inf)
-
-    def fits(split: int) -> bool:
-        return params / split * (2 + trainable * (4 + 12 * split / devices)) <= limit
-
-    tp, pp, cp = 1, 1, 1
-    while not fits(tp) and tp < min(inner, 4) and devices % (2 * tp) == 0:
-        tp *= 2
-    while not fits(tp * pp) and devices % (2 * tp * pp) == 0 and layers % (2 * pp) == 0:
-        pp *= 2
-    while devices // (tp * pp * cp) > batch and devices % (2 * tp * pp * cp) == 0:
-        cp *= 2
-    return tp, pp, cp
-
-
-def _sharding(text: str, dp: int) -> tuple[int, int]:
-    """(dp_shard, sharding) of the stated words; an unstated one is Megatron's distributed optimizer."""
-    if text in ("none", "ddp") or dp == 1:
-        return 1, 0
-    digits = [
-        int(word)
-        for word in text.replace("(", " ").replace(")", " ").replace("=", " ").split()
-        if word.lstrip("-").isdigit()
-    ]
-    group = next((d for d in digits if 1 < d <= dp and dp % d == 0), dp)
-    if "zero2" in text:
-        return group, 2
-    if "fsdp" in text or "zero3" in text:
-        return group, 3
-    return group, 1
