@@ -12,7 +12,7 @@ from shapewright.architecture.graph import num_params
 from shapewright.designs.breakdown import price_plan
 from shapewright.errors import InfeasibleError, UsageError
 from shapewright.hardware.catalog import load_accelerator, parse_cluster
-from shapewright.plan.pairs import memory_of_pairs, price_local, steps_of_pairs
+from shapewright.plan.pairs import Pairs, price_local
 from shapewright.plan.rules import attention_heads, check_plan, valid_for
 from shapewright.plan.stages import can_stage
 from shapewright.plan.table import enumerate_plans
@@ -90,24 +90,11 @@ def test_timing_only_what_can_be_fastest_gives_what_timing_everything_gives(smal
     for depth in np.unique(candidates.depth):
         rows, columns = np.flatnonzero(candidates.depth == depth), np.flatnonzero(dealt)
         columns = columns[can_stage(depth, plans.pp, plans.vpp)[columns]]
-        steps = steps_of_pairs(
-            local,
-            plans,
-            workload,
-            layer=candidates.layer[rows, None],
-            plan=columns,
-            depth=depth,
+        pairs = Pairs(
+            local=local, plans=plans, workload=workload, layer=candidates.layer[rows, None], plan=columns, depth=depth,
             global_batch=64,
-        )
-        lean = memory_of_pairs(
-            local,
-            plans,
-            workload,
-            layer=candidates.layer[rows, None],
-            plan=columns,
-            depth=depth,
-            global_batch=64,
-        )
+        )  # fmt: skip
+        steps, lean = pairs.steps(), pairs.memory()
         assert np.array_equal(lean, steps.memory)
         rules = valid_for(
             plans.take(columns), heads=[(candidates.column(h)[rows, None], candidates.column(kv)[rows, None])

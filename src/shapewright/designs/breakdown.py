@@ -12,7 +12,7 @@ from shapewright.designs.document import Mover, Part, RooflinePoint
 from shapewright.evidence import Figure
 from shapewright.plan.costs import OperatorCost
 from shapewright.plan.memory import FRAGMENTATION
-from shapewright.plan.pairs import LocalCosts, Workload, price_local, steps_of_pairs
+from shapewright.plan.pairs import LocalCosts, Pairs, Workload, price_local
 from shapewright.plan.parallel import Plan
 from shapewright.plan.training import StepTable
 from shapewright.plan.uneven import pacing
@@ -53,16 +53,16 @@ def price_plan(shape: Shape, plan: Plan, workload: Workload, *, global_batch: in
     """Price one shape under one plan."""
     one = single(shape)
     local = price_local(one.layers, plan, workload)
-    steps = steps_of_pairs(
-        local,
-        plan,
-        workload,
+    pair = Pairs(
+        local=local,
+        plans=plan,
+        workload=workload,
         layer=one.layer[:, None],
         plan=np.array([0]),
         depth=one.depth[:, None],
         global_batch=global_batch,
     )
-    return PricedPlan(shape=shape, plan=plan, global_batch=global_batch, local=local, steps=steps)
+    return PricedPlan(shape=shape, plan=plan, global_batch=global_batch, local=local, steps=pair.steps())
 
 
 def step_parts(priced: PricedPlan) -> tuple[Part, ...]:

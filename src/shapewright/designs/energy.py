@@ -10,7 +10,7 @@ from shapewright.designs.breakdown import PricedPlan
 from shapewright.errors import NotCoveredError
 from shapewright.evidence import Figure
 from shapewright.plan.joules import step_joules
-from shapewright.plan.pairs import LocalCosts, Workload, price_local, steps_of_pairs
+from shapewright.plan.pairs import LocalCosts, Pairs, Workload, price_local
 from shapewright.plan.parallel import Plan
 from shapewright.plan.power import cluster_power
 from shapewright.plan.training import StepTable
@@ -33,12 +33,12 @@ def mean_powers(
 ) -> list[Figure] | None:
     """The same of every candidate under its own plan, the plan of its row in ``plans``."""
     local = price_local(candidates.layers, plans, workload)
-    steps = steps_of_pairs(
-        local, plans, workload, layer=candidates.layer, plan=np.arange(candidates.layer.size),
+    pairs = Pairs(
+        local=local, plans=plans, workload=workload, layer=candidates.layer, plan=np.arange(candidates.layer.size),
         depth=candidates.depth, global_batch=global_batch,
     )  # fmt: skip
     layers = candidates.depth / np.asarray(plans.pp)
-    return _powers(local, candidates.layer, local.split_of_plan, steps, layers, workload)
+    return _powers(local, candidates.layer, local.split_of_plan, pairs.steps(), layers, workload)
 
 
 def _powers(

@@ -19,7 +19,8 @@ from shapewright.plan.layer import price_model
 from shapewright.plan.parallel import Plan
 from shapewright.plan.precision import Precision
 from shapewright.plan.shard import Split
-from shapewright.plan.training import StepTable, step_memory, training_steps
+from shapewright.plan.stage_memory import step_memory
+from shapewright.plan.training import StepTable, training_steps
 from shapewright.plan.wires import Wires, plan_wires
 
 Array = NDArray[Any]
@@ -103,56 +104,45 @@ def price_local(layers: Shape, plans: Plan, workload: Workload) -> LocalCosts:
     return LocalCosts(costs=costs, split_of_plan=inverse.ravel(), wires=wires)
 
 
-def steps_of_pairs(
-    local: LocalCosts,
-    plans: Plan,
-    workload: Workload,
-    *,
-    layer: Array,
-    plan: Array,
-    depth: Size,
-    global_batch: Size,
-) -> StepTable:
-    """Steps of pairs given by indices into the layer table and the plan table."""
-    return training_steps(
-        local.costs,
-        w=layer,
-        p=local.split_of_plan[plan],
-        depth=depth,
-        plan=plans.take(plan),
-        wires=local.wires.take(plan),
-        global_batch=global_batch,
-        precision=workload.precision,
-        framework=workload.framework,
-        model=workload.model,
-        cluster=workload.cluster,
-        trainable=workload.trainable,
-        optimizer_traffic=workload.optimizer_traffic,
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """(shape, plan) pairs, as indices that broadcast into a table of layers and one of plans."""
 
+    local: LocalCosts
+    plans: Plan
+    workload: Workload
+    layer: Array
+    plan: Array
+    depth: Size
+    global_batch: Size
 
-def memory_of_pairs(
-    local: LocalCosts,
-    plans: Plan,
-    workload: Workload,
-    *,
-    layer: Array,
-    plan: Array,
-    depth: Size,
-    global_batch: Size,
-) -> Array:
-    """Peak of the fullest device of the same pairs [B], for less than half of what their steps cost."""
-    return step_memory(
-        local.costs,
-        w=layer,
-        p=local.split_of_plan[plan],
-        depth=depth,
-        plan=plans.take(plan),
-        global_batch=global_batch,
-        precision=workload.precision,
-        cluster=workload.cluster,
-        trainable=workload.trainable,
-    )
+    def steps(self) -> StepTable:
+        """The training step of every pair."""
+        workload = self.workload
+        return training_steps(
+            **self._common(),
+            wires=self.local.wires.take(self.plan),
+            framework=workload.framework,
+            model=workload.model,
+            optimizer_traffic=workload.optimizer_traffic,
+        )
+
+    def memory(self) -> Array:
+        """Peak of the fullest device of every pair [B], for less than half of what their steps cost."""
+        return step_memory(**self._common())
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "costs": self.local.costs,
+            "w": self.layer,
+            "p": self.local.split_of_plan[self.plan],
+            "depth": self.depth,
+            "plan": self.plans.take(self.plan),
+            "global_batch": self.global_batch,
+            "precision": self.workload.precision,
+            "cluster": self.workload.cluster,
+            "trainable": self.workload.trainable,
+        }
 
 
 def average_layer(shape: Shape) -> Shape:

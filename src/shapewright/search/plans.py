@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.errors import InfeasibleError, NotCoveredError
 from shapewright.plan.joules import step_joules
-from shapewright.plan.pairs import Workload, price_local, steps_of_pairs
+from shapewright.plan.pairs import Pairs, Workload, price_local
 from shapewright.plan.parallel import Plan
 from shapewright.plan.power import with_site
 from shapewright.plan.rules import attention_heads, valid_for
@@ -157,15 +157,15 @@ def _price(
     time, memory, joules = np.empty(size), np.empty(size), np.empty(size)
     powered = True
     for part in np.array_split(np.arange(size), max(size // CHUNK, 1)):
-        steps = steps_of_pairs(
-            local,
-            plans,
-            workload,
+        steps = Pairs(
+            local=local,
+            plans=plans,
+            workload=workload,
             layer=one.layer[:, None],
             plan=part,
             depth=one.depth[:, None],
             global_batch=global_batch,
-        )
+        ).steps()
         time[part], memory[part] = steps.step_time[0], steps.memory[0]
         if powered:
             chosen = plans.take(part)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapewright.plan.pairs import LocalCosts, Workload, memory_of_pairs, price_local, steps_of_pairs
+from shapewright.plan.pairs import LocalCosts, Pairs, Workload, price_local
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads, valid_for
 from shapewright.plan.stages import can_stage
@@ -104,16 +104,11 @@ def sweep_plans(
     found = _Found.nothing(num_shapes)
     priced = 0
 
-    def steps(shapes: Array, columns: Array, depth: int) -> StepTable:
-        return steps_of_pairs(
-            local,
-            plans,
-            workload,
-            layer=candidates.layer[shapes],
-            plan=columns,
-            depth=depth,
+    def pairs(shapes: Array, columns: Array, depth: int) -> Pairs:
+        return Pairs(
+            local=local, plans=plans, workload=workload, layer=candidates.layer[shapes], plan=columns, depth=depth,
             global_batch=global_batch,
-        )
+        )  # fmt: skip
 
     def try_plans(shapes: Array, columns: Array, depth: int, bound: Bound, why: str) -> int:
         """Keep what these plans of shapes of one depth improve; the number of pairs that no rule forbids."""
@@ -134,10 +129,7 @@ def sweep_plans(
                 broken = allowed & ~np.broadcast_to(holds, allowed.shape)
                 rejected[f"broken: {rule}"] += int(np.count_nonzero(broken))
                 allowed &= ~broken
-            memory = memory_of_pairs(
-                local, plans, workload, layer=candidates.layer[part, None], plan=these, depth=depth,
-                global_batch=global_batch,
-            )  # fmt: skip
+            memory = pairs(part[:, None], these, depth).memory()
             fits = allowed & (memory <= memory_limit)
             valid = int(np.count_nonzero(allowed))
             count += valid
@@ -145,7 +137,7 @@ def sweep_plans(
             found.keep_leanest(np.where(allowed, memory, np.inf), part, these)
             least[~fits] = np.inf
             for row, column in _promising(least, lambda part=part: found.step_time[part]):
-                found.keep_fastest(steps(part[row], these[column], depth), part[row], these[column])
+                found.keep_fastest(pairs(part[row], these[column], depth).steps(), part[row], these[column])
         return count
 
     for depth in np.unique(candidates.depth):
@@ -163,7 +155,7 @@ def sweep_plans(
     lost = np.flatnonzero((found.best < 0) & (found.leanest >= 0))
     for depth in np.unique(candidates.depth[lost]):
         rows = lost[candidates.depth[lost] == depth]
-        found.flops[rows] = steps(rows, found.leanest[rows], depth).model_flops
+        found.flops[rows] = pairs(rows, found.leanest[rows], depth).steps().model_flops
     return Sweep(
         plans=plans,
         best=found.best,
