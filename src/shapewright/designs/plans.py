@@ -12,6 +12,7 @@ from shapewright.designs.figures import step_figure
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import plan_options
+from shapewright.plan.stages import stages_text
 from shapewright.search.arm import memory_limit
 from shapewright.search.joint import Options, workload_for
 from shapewright.search.plans import PlanSearch, search_plans
@@ -61,7 +62,9 @@ def _row(found: PlanSearch, index: int, tokens: int) -> dict[str, Any]:
     plan, seconds = found.plans.row(index), float(found.step_time[index])
     return {
         "plan": {name: int(getattr(plan, name)) for name in type(plan).__slots__},
-        "describe": plan.describe(),
+        "describe": " · ".join(
+            filter(None, (plan.describe(), stages_text(found.num_layers, int(plan.pp), int(plan.vpp))))
+        ),
         "step_time_s": seconds,
         "tokens_per_s": tokens / seconds,
         "memory_bytes": float(found.memory[index]),

@@ -50,6 +50,14 @@ def is_short(place: int, chunks: int, short: int) -> bool:
     return chunks - 1 - place < (short - 1 if short > 1 else short)
 
 
+def stages_text(depth: int, pp: int, vpp: int) -> str:
+    """``chunks of 8 layers, 2 of them 7``; empty where all are equal."""
+    layers = chunk_layers(depth, pp, vpp)
+    short = layers.count(max(layers) - 1)
+    what = "stages" if vpp == 1 else "chunks"
+    return f"{what} of {max(layers)} layers, {short} of them {max(layers) - 1}" if short else ""
+
+
 def chunk_layers(depth: int, pp: int, vpp: int) -> tuple[int, ...]:
     """Layers of every chunk, in the order of the model; chunk ``i`` lives on stage ``i % pp``."""
     chunks = pp * vpp

@@ -85,12 +85,13 @@ def pacing(p: Passes) -> tuple[Array, Array, Array]:
     by_first, by_last = (first >= last) & (first > 0), (last > first) & (last > 0)
     layers = p.layers - np.where(by_first, shorts[0], np.where(by_last, shorts[1], 0.0))
     # A device of DualPipe holds two stages, each for half of the micro-batches.
-    both = np.asarray(_two_stages(p) > 0, float)
-    halves = _lacks_half(p) + both * (shorts[0] * 1.0 + shorts[1]) / 2
+    at_ends, inner, lacking = _dual_devices(p)
+    by_ends = at_ends > inner
+    halves = np.where(by_ends, (shorts[0] * 1.0 + shorts[1]) / 2, lacking)
     return (
         np.where(dual, p.layers - halves, np.where(alone, p.layers, layers)),
-        np.where(dual, both / 2, np.where(alone, 1.0, by_first)),
-        np.where(dual, both / 2, np.where(alone, 1.0, by_last)),
+        np.where(dual, by_ends / 2, np.where(alone, 1.0, by_first)),
+        np.where(dual, by_ends / 2, np.where(alone, 1.0, by_last)),
     )
 
 
@@ -104,16 +105,16 @@ def _ends(p: Passes) -> tuple[Array, Array]:
     )
 
 
-def _two_stages(p: Passes) -> Array:
-    """What embedding and head take more than the layers that their stages lack, under DualPipe."""
+def _dual_devices(p: Passes) -> tuple[Array, Array, Array]:
+    """Seconds per micro-batch of DualPipe's device with both ends, of the slowest other one, and layers that that one lacks.
+
+    Where more than half of the stages are short, every device holds one.
+    """
     first_short, last_short = short_ends(p.short)
     ends = p.first_forward + p.first_backward + p.last_forward + p.last_backward
-    return ends - p.pair / p.layers * (first_short * 1.0 + last_short)
-
-
-def _lacks_half(p: Passes) -> Array:
-    """Half a layer where more than half of DualPipe's stages are short, since each device then holds one of them."""
-    return np.where(p.short > p.stages / 2, 0.5, 0.0)
+    lacking = np.where(p.short > p.stages / 2, 0.5, 0.0)
+    layer = p.pair / p.layers
+    return p.pair - layer * (first_short * 1.0 + last_short) / 2 + ends / 2, p.pair - layer * lacking, lacking
 
 
 def _counts(p: Passes) -> tuple[Array, Array]:
@@ -205,5 +206,6 @@ def _dual_pipe(p: Passes) -> tuple[Array, Array]:
     ramp = (stages + 1) * alone + (stages / 2 - 1) * (
         p.pair + p.backward - 3 * p.weight - np.maximum(inputs - p.forward, 0.0)
     )
-    work = m * p.pair * (1.0 - _lacks_half(p) / p.layers) + m / 2 * np.maximum(_two_stages(p), 0.0)
+    at_ends, inner, _ = _dual_devices(p)
+    work = m * np.maximum(at_ends, inner)
     return work, ramp * (1.0 - p.short / stages / p.layers)

@@ -34,7 +34,7 @@ def markdown_report(design: Design) -> str:
         "\n".join(f"> **Warning** {_cell(text)}" for text in design.warnings),
         _table(("predicted", "value (90 % interval)", "kind"), rows),
         "\n".join(f"**Shape** {_cell(line)}" for line in shape_lines(design.shape)),
-        f"**Plan** {_cell(plan_text(design.plan))} · batch of {batch_text(design)}",
+        f"**Plan** {_cell(plan_text(design))} · batch of {batch_text(design)}",
         "**Why**\n" + _bullets([*what_binds(design), *(reason.text for reason in design.reasons)]),
         _folded(
             "Where the step and the memory go",

@@ -53,7 +53,7 @@ def answer(design: Design) -> Markup:
         "Design",
         bullets(shape_lines(design.shape)),
         tag("h3", "Plan"),
-        tag("p", plan_text(design.plan)),
+        tag("p", plan_text(design)),
         details("All axes of the plan", table("Plan", ("axis", "size"), plan, numbers=("size",))),
         tag("h3", "Recipe"),
         tag("p", how),

@@ -17,7 +17,7 @@ from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, LatentAt
 from shapewright.architecture.words import channel_words, mixer_words
 from shapewright.designs.document import Candidate, Design, Part, Prediction, Rejected, Request
 from shapewright.evidence import Figure
-from shapewright.plan.parallel import Plan
+from shapewright.plan.stages import stages_text
 from shapewright.scaling.experts import MEASURED_RATIO
 from shapewright.scaling.law import FAR_COMPUTE
 from shapewright.units import format_count, format_quantity
@@ -120,11 +120,14 @@ def _layer_text(block: Block) -> str:
     return " · ".join(filter(None, (heads, channel_words(channel))))
 
 
-def plan_text(plan: Plan) -> str:
-    """The plan in one line, with its schedule and its devices."""
+def plan_text(design: Design) -> str:
+    """The plan in one line, with its schedule, its stages where they differ, and its devices."""
+    plan = design.plan
     devices = int(plan.num_devices)
-    schedule = f" · {plan.pipeline}" if int(plan.pp) > 1 else ""
-    return f"{plan.describe()}{schedule} · {devices:,} device{'' if devices == 1 else 's'}"
+    parts = [plan.describe()]
+    if int(plan.pp) > 1:
+        parts += [plan.pipeline, stages_text(int(design.shape.num_layers), int(plan.pp), int(plan.vpp))]
+    return " · ".join(filter(None, (*parts, f"{devices:,} device{'' if devices == 1 else 's'}")))
 
 
 def batch_text(design: Design) -> str:

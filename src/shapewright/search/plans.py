@@ -50,6 +50,8 @@ class PlanSearch:
     rejected: dict[str, int]
     """Plans by the first rule they break."""
     num_plans: int
+    num_layers: int
+    """Of the shape."""
     memory_limit: float
 
     @property
@@ -124,6 +126,7 @@ def search_plans(
         front=front[np.argsort(time[front], kind="stable")],
         rejected={rule: count for rule, count in rejected.items() if count},
         num_plans=len(table),
+        num_layers=int(shape.num_layers),
         memory_limit=memory_limit,
     )
 

@@ -200,7 +200,7 @@ def answer(state: State, design: Design) -> dict[str, Any]:
         "active": format_count(p.active_params.value) if p.active_params.value != p.params.value else "",
         "request": request_text(design.request),
         "tokens": format_quantity(design.run.tokens.value, "1") if design.run.tokens else "",
-        "plan": plan_text(design.plan),
+        "plan": plan_text(design),
         "batch": batch_text(design),
         "cards": cards(design),
         "tiles": tiles(design, None),
