@@ -144,7 +144,7 @@ def test_uneven_interleaving_equals_its_closed_form(stages: int, chunks: int) ->
                         head,
                     )
                     heavy = replace(one, first_forward_s=0.05, first_backward_s=0.1)
-                    assert closed(heavy) == pytest.approx(lay(heavy).step_time_s, rel=0.02)
+                    assert closed(heavy) == pytest.approx(lay(heavy).step_time_s, rel=0.025)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,7 @@ def test_uneven_stages_of_other_schedules_are_near(schedule: str, all_stages: tu
         (61, 16, 1, (3, *[4] * 13, 3, 3)),
         (31, 4, 1, (8, 8, 8, 7)),
         (5, 4, 1, (1, 2, 1, 1)),
+        (2, 4, 1, (0, 1, 1, 0)),
         (32, 4, 2, (4,) * 8),
     ],
 )
@@ -186,7 +187,7 @@ def test_short_chunks_are_last_first_and_before_the_last(
 
 
 def test_what_cannot_be_dealt() -> None:
-    assert not can_stage(3, 4, 1), "a stage without a layer"
+    assert not can_stage(1, 4, 1), "an inner stage without a layer"
     assert not can_stage(60, 8, 2), "four short chunks, of which interleaving allows two"
     assert not can_stage(7, 2, 4), "no full stage would pace a pipeline of two"
 

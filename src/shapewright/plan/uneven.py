@@ -14,7 +14,7 @@ and T in plain schedules):
   m max(T, T1) + (p - 2) (T / v + 2 c) + 2 p (v - 1) c + max(Tc - 2 F / v + 2 c, 0) + max(Tc - 2 B / v + 2 c, 0) + the
   first's ramp, Tc being the last chunk.
 
-The first two are exact; the third is where the embedding takes no time, and within 2 % otherwise. Zero-bubble and DualPipe
+The first two are exact; the third is where the embedding takes no time, and within 2.5 % otherwise. Zero-bubble and DualPipe
 take their ramps at the mean number of layers: within 7 % from two micro-batches a stage on
 (``tests/unit/test_timeline.py``).
 """

@@ -57,23 +57,30 @@ class Bound:
     def least_of(self, shapes: Array, plans: Plan, splits: Array, *, depth: int, global_batch: int) -> Array:
         """(S, P) Least step of each pair of one depth; ``splits`` is each plan's place in the floor [s]."""
         stretch = _stretch(plans, depth, global_batch)
-        pipelined = np.asarray(plans.pp) > 1
-        again = ((np.asarray(plans.recompute) == FULL) & (np.asarray(plans.recompute_layers) == 0)).astype(
-            float
-        )
+        pipelined, again = np.asarray(plans.pp) > 1, _repeats(plans)
         index = shapes[:, None] * self.floor.layers.shape[1] + splits
         least = np.take(self.floor.layers, index)
         if again.any():
-            least += np.take(self.floor.forward, index) * again
+            least += np.take(self.floor.forward, index) * again.astype(float)
         least *= stretch
         # In a pipeline the first and the last stage need not be the ones that pace it.
         least += np.take(self.floor.ends, index) * ~pipelined
         return least * (np.asarray(plans.schedule) != DUAL)
 
-    def within(self, shapes: Array, plans: Plan, *, depth: int, global_batch: int) -> Array:
-        """(P,) Which plans can be fast enough for one of the shapes, all of one depth: a quicker, wider bound."""
-        room = np.max(self.most[shapes] / np.min(self.floor.layers[shapes], axis=1), initial=0.0)
+    def within(self, shapes: Array, plans: Plan, splits: Array, *, depth: int, global_batch: int) -> Array:
+        """(P,) Which pipelines can be fast enough for one of the shapes: the same bound, for all of them at once."""
+        most, layers = self.most[shapes, None], self.floor.layers[shapes]
+        room = np.max(most / layers, axis=0, initial=0.0)[splits]
+        again = _repeats(plans)
+        if again.any():
+            repeated = np.max(most / (layers + self.floor.forward[shapes]), axis=0, initial=0.0)
+            room = np.where(again, repeated[splits], room)
         return (_stretch(plans, depth, global_batch) < room) | (np.asarray(plans.schedule) == DUAL)
+
+
+def _repeats(plans: Plan) -> Array:
+    """(P,) Whether the whole forward pass runs again."""
+    return (np.asarray(plans.recompute) == FULL) & (np.asarray(plans.recompute_layers) == 0)
 
 
 def _stretch(plans: Plan, depth: int, global_batch: int) -> Array:

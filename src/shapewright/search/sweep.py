@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shapewright.architecture.operator import Size
 from shapewright.plan.pairs import LocalCosts, Pairs, Workload, price_local
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads, valid_for
@@ -110,47 +111,63 @@ def sweep_plans(
             global_batch=global_batch,
         )  # fmt: skip
 
-    def try_plans(shapes: Array, columns: Array, depth: int, bound: Bound, why: str) -> int:
-        """Keep what these plans of shapes of one depth improve; the number of pairs that no rule forbids."""
-        count = 0
-        for part, these, least, allowed in _blocks(
-            bound, shapes, columns, plans, local, depth=depth, global_batch=global_batch
-        ):
-            rejected[why] += part.size * columns.size - int(np.count_nonzero(allowed))
-            if not these.size:
-                continue
-            rules = valid_for(
-                plans.take(these),
-                heads=[(h[part, None], kv[part, None]) for h, kv in heads],
-                depth=depth,
-                hidden_size=width[part, None],
-            )
-            for rule, holds in rules.items():
-                broken = allowed & ~np.broadcast_to(holds, allowed.shape)
-                rejected[f"broken: {rule}"] += int(np.count_nonzero(broken))
-                allowed &= ~broken
-            memory = pairs(part[:, None], these, depth).memory()
-            fits = allowed & (memory <= memory_limit)
-            valid = int(np.count_nonzero(allowed))
-            count += valid
-            rejected["memory of the fullest device"] += valid - int(np.count_nonzero(fits))
-            found.keep_leanest(np.where(allowed, memory, np.inf), part, these)
-            least[~fits] = np.inf
-            for row, column in _promising(least, lambda part=part: found.step_time[part]):
-                found.keep_fastest(pairs(part[row], these[column], depth).steps(), part[row], these[column])
-        return count
+    def allowed_by_rules(rows: Array, columns: Array, depth: Size, allowed: Array) -> Array:
+        """``allowed`` without the pairs that break a rule, which are counted."""
+        rules = valid_for(
+            plans.take(columns), heads=[(h[rows], kv[rows]) for h, kv in heads], depth=depth, hidden_size=width[rows]
+        )  # fmt: skip
+        for rule, holds in rules.items():
+            broken = allowed & ~np.broadcast_to(holds, allowed.shape)
+            rejected[f"broken: {rule}"] += int(np.count_nonzero(broken))
+            allowed &= ~broken
+        return allowed
 
+    def fitting(memory: Array, allowed: Array) -> Array:
+        fits = allowed & (memory <= memory_limit)
+        rejected["memory of the fullest device"] += int(np.count_nonzero(allowed) - np.count_nonzero(fits))
+        return fits
+
+    unequal: list[tuple[Array, Array, Array]] = []
     for depth in np.unique(candidates.depth):
         shapes = np.flatnonzero(candidates.depth == depth)
         even = depth % stages == 0
         dealt = even | can_stage(depth, plans.pp, plans.vpp)
         rejected["stages would differ by more than a layer"] += int((~dealt[kept]).sum()) * shapes.size
-        priced += try_plans(shapes, kept[even[kept]], depth, bound, BOUNDED)
-        faster = Bound(floor=floor, most=np.minimum(most, found.step_time))
-        uneven = kept[(dealt & ~even)[kept]]
-        within = faster.within(shapes, plans.take(uneven), depth=depth, global_batch=global_batch)
-        rejected[UNEVEN] += int((~within).sum()) * shapes.size
-        priced += try_plans(shapes, uneven[within], depth, faster, UNEVEN)
+        columns = kept[even[kept]]
+        for part, these, least, allowed in _blocks(bound, shapes, columns, plans, local, depth, global_batch):
+            rejected[BOUNDED] += part.size * columns.size - int(np.count_nonzero(allowed))
+            if not these.size:
+                continue
+            allowed = allowed_by_rules(part[:, None], these, depth, allowed)
+            priced += int(np.count_nonzero(allowed))
+            memory = pairs(part[:, None], these, depth).memory()
+            need = np.where(allowed, memory, np.inf)
+            lean = np.argmin(need, axis=1)
+            found.keep_leanest(need[np.arange(part.size), lean], part, these[lean])
+            least[~fitting(memory, allowed)] = np.inf
+            for row, column in _promising(least, lambda part=part: found.step_time[part]):
+                found.keep_fastest(pairs(part[row], these[column], depth).steps(), part[row], these[column])
+        unequal += _unequal(
+            replace(bound, most=np.minimum(most, found.step_time)), shapes, kept[(dealt & ~even)[kept]], plans, local,
+            depth, global_batch,
+        )  # fmt: skip
+        rejected[UNEVEN] += shapes.size * int((dealt & ~even)[kept].sum())
+    for rows, columns, least in _pieces(unequal):
+        rejected[UNEVEN] -= rows.size
+        depth = candidates.depth[rows]
+        allowed = allowed_by_rules(rows, columns, depth, np.ones(rows.size, bool))
+        priced += int(np.count_nonzero(allowed))
+        memory = pairs(rows, columns, depth).memory()
+        lean = _first_of_rows(rows, np.where(allowed, memory, np.inf), columns)
+        found.keep_leanest(np.where(allowed, memory, np.inf)[lean], rows[lean], columns[lean])
+        fits = np.flatnonzero(fitting(memory, allowed))
+        rows, columns, least = rows[fits], columns[fits], least[fits]
+        # The most promising of each shape first, so that most others need not be timed.
+        for some in (_first_of_rows(rows, least, columns), np.arange(rows.size)):
+            some = some[least[some] < found.step_time[rows[some]]]
+            if some.size:
+                steps = pairs(rows[some], columns[some], candidates.depth[rows[some]]).steps()
+                found.keep_fastest(steps, rows[some], columns[some])
     # A shape that fits nowhere shows what its leanest plan would take.
     lost = np.flatnonzero((found.best < 0) & (found.leanest >= 0))
     for depth in np.unique(candidates.depth[lost]):
@@ -175,7 +192,6 @@ def _blocks(
     columns: Array,
     plans: Plan,
     local: LocalCosts,
-    *,
     depth: int,
     global_batch: int,
 ) -> Iterator[tuple[Array, Array, Array, Array]]:
@@ -194,6 +210,41 @@ def _blocks(
         ):
             if part.size:
                 yield wide[part], columns[useful], least[part][:, useful], allowed[part][:, useful]
+
+
+def _unequal(
+    bound: Bound,
+    shapes: Array,
+    columns: Array,
+    plans: Plan,
+    local: LocalCosts,
+    depth: int,
+    global_batch: int,
+) -> Iterator[tuple[Array, Array, Array]]:
+    """(shapes, plans, least times) of the pairs of one depth that may beat what is known, pair by pair."""
+    within = bound.within(
+        shapes, plans.take(columns), local.split_of_plan[columns], depth=depth, global_batch=global_batch
+    )
+    for part, these, least, allowed in _blocks(
+        bound, shapes, columns[within], plans, local, depth, global_batch
+    ):
+        row, column = np.nonzero(allowed)
+        yield part[row], these[column], least[row, column]
+
+
+def _pieces(found: list[tuple[Array, Array, Array]]) -> Iterator[tuple[Array, Array, Array]]:
+    """All pairs in pieces small enough for the caches."""
+    if found:
+        rows, columns, least = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        for piece in np.array_split(np.arange(rows.size), -(-rows.size // CHUNK_PAIRS) or 1):
+            if piece.size:
+                yield rows[piece], columns[piece], least[piece]
+
+
+def _first_of_rows(rows: Array, values: Array, columns: Array) -> Array:
+    """Where each row has its least value; of equal ones its first column."""
+    order = np.lexsort((columns, values, rows))
+    return order[np.flatnonzero(np.diff(rows[order], prepend=-1))]
 
 
 def _promising(least: Array, fastest: Callable[[], Array]) -> Iterator[tuple[Array, Array]]:
@@ -239,13 +290,11 @@ class _Found:
             flops=np.full(count, np.inf), memory=np.full(count, np.inf), need=np.full(count, np.inf),
         )  # fmt: skip
 
-    def keep_leanest(self, need: Array, part: Array, columns: Array) -> None:
-        """Take what a block of pairs improves in memory; inf in ``need`` where no rule allows a pair."""
-        lean = np.argmin(need, axis=1)
-        least = need[np.arange(part.size), lean]
+    def keep_leanest(self, least: Array, part: Array, columns: Array) -> None:
+        """Take what the leanest plan of some shapes improves in memory; inf in ``least`` where no rule allows one."""
         leaner = least < self.need[part]
         self.need[part] = np.where(leaner, least, self.need[part])
-        self.leanest[part] = np.where(leaner, columns[lean], self.leanest[part])
+        self.leanest[part] = np.where(leaner, columns, self.leanest[part])
         unplaced = leaner & (self.best[part] < 0)
         self.memory[part] = np.where(unplaced, least, self.memory[part])
 
