@@ -60,8 +60,10 @@ def pipeline_seconds(p: Passes) -> tuple[Array, Array, Array]:
             p.pair + p.backward - 3 * p.weight - np.maximum(inputs - p.forward, 0.0)
         )
         work, bubble, waits = (np.where(both, a, b) for a, b in ((busy, work), (fill, bubble), (0.0, waits)))
-    parts = work, np.where(pipelined, bubble, 0.0), np.where(pipelined, waits, 0.0)
+    bubble, waits = np.where(pipelined, bubble, 0.0), np.where(pipelined, waits, 0.0)
     if np.any(p.short):
-        uneven = uneven_seconds(p)
-        parts = tuple(np.where(np.asarray(p.short) > 0, b, a) for a, b in zip(parts, uneven, strict=True))
-    return parts
+        short, uneven = np.asarray(p.short) > 0, uneven_seconds(p)
+        work, bubble, waits = (
+            np.where(short, mine, equal) for mine, equal in zip(uneven, (work, bubble, waits), strict=True)
+        )
+    return work, bubble, waits

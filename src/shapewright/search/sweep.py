@@ -105,7 +105,7 @@ def sweep_plans(
     found = _Found.nothing(num_shapes)
     priced = 0
 
-    def pairs(shapes: Array, columns: Array, depth: int) -> Pairs:
+    def pairs(shapes: Array, columns: Array, depth: Size) -> Pairs:
         return Pairs(
             local=local, plans=plans, workload=workload, layer=candidates.layer[shapes], plan=columns, depth=depth,
             global_batch=global_batch,
