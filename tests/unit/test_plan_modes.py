@@ -10,7 +10,8 @@ import pytest
 from shapewright.architecture.catalog import resolve_model
 from shapewright.architecture.shape import Block, DenseFFN, ExpertsFFN, Norm, SelfAttention, Shape
 from shapewright.designs.breakdown import PricedPlan, memory_parts, price_plan, step_parts
-from shapewright.designs.build import make_design, make_estimate
+from shapewright.designs.build import make_design
+from shapewright.designs.estimate import make_estimate
 from shapewright.designs.plans import search_for
 from shapewright.designs.relief import reliefs
 from shapewright.errors import InfeasibleError, NotCoveredError, UsageError

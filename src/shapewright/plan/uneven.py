@@ -15,7 +15,7 @@ and T in plain schedules):
   first's ramp, Tc being the last chunk.
 
 The first two are exact; the third is where the embedding takes no time, and within 2.5 % otherwise. Zero-bubble and DualPipe
-take their ramps at the mean number of layers: within 7 % from two micro-batches a stage on
+take their ramps at the mean number of layers: within 9 % from two micro-batches a stage on
 (``tests/unit/test_timeline.py``).
 """
 

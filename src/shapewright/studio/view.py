@@ -268,7 +268,7 @@ def trial(state: State, design: Design, other: Design) -> dict[str, Any]:
     size = format_count(other.predicted.params.value)
     return {
         "rows": rows,
-        "plan": plan_text(other.plan),
+        "plan": plan_text(other),
         "shape": f"{other.shape.name}: {size} parameters, {of_heads}{batch_text(other)}",
         "memory": percent(other.predicted.memory_bytes.value / limit),
         "href": "/?" + replace(tried(state, design), keep=state.keep).query(),
@@ -314,6 +314,6 @@ def comparison(shown: list[tuple[State, Design]], keep: tuple[str, ...]) -> dict
     add("Training time", [format_quantity(d.predicted.train_time_s.value, "s") if d.predicted.train_time_s else ""
                           for d in designs])  # fmt: skip
     add("Width x depth", [f"{int(d.shape.hidden_size):,} x {int(d.shape.num_layers)}" for d in designs])
-    add("Plan", [plan_text(d.plan) for d in designs])
+    add("Plan", [plan_text(d) for d in designs])
     add("Batch", [batch_text(d) for d in designs])
     return {"columns": columns, "rows": rows}
