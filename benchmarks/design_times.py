@@ -3,6 +3,7 @@
 python -m benchmarks design_times                      dense: clusters, and accelerators at 1, 8 and 4,096
 SEARCH=all SLICE=0/4 python -m benchmarks design_times one quarter of them with every family
 WHERE=clusters,1 python -m benchmarks design_times     the catalogue's clusters and every accelerator alone
+WHERE=64xh100_sxm,trn2 python -m benchmarks design_times   these
 
 The budget is the time in which the hardware at 40 % of its peak spends 20 tokens per parameter on a model that fills a
 tenth of its memory with parameters, at most a year: small devices get small models, as a user would ask. Process time
@@ -35,12 +36,7 @@ def run() -> Iterator[str]:
     """Design on everything."""
     search = os.environ.get("SEARCH", "dense")
     part, parts = map(int, os.environ.get("SLICE", "0/1").split("/"))
-    where = os.environ.get("WHERE", WHERE).split(",")
-    counts = [int(count) for count in where if count != "clusters"]
-    hardware = [
-        *(cluster_names() if "clusters" in where else ()),
-        *(f"{count}x{name}" for name in accelerator_names() for count in counts),
-    ]
+    hardware = [name for word in os.environ.get("WHERE", WHERE).split(",") for name in _named(word)]
     times, failed = [], []
     for name in hardware[part::parts]:
         start = time.process_time()
@@ -60,6 +56,13 @@ def run() -> Iterator[str]:
     )
     yield from (f"  {seconds:5.1f} s  {name}" for seconds, name in times[:SHOWN])
     yield from (f"  refused: {line}" for line in failed)
+
+
+def _named(word: str) -> list[str]:
+    """``clusters``: those of the catalogue; a number: as many of every accelerator; else hardware by its name."""
+    if word == "clusters":
+        return list(cluster_names())
+    return [f"{word}x{name}" for name in accelerator_names()] if word.isdigit() else [word]
 
 
 def _budget(hardware: str) -> Budget:
