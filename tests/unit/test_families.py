@@ -122,6 +122,17 @@ def test_hardware_that_can_price_no_family_refuses() -> None:
     assert covered([FAMILIES["dense"]], [workload])[1] == {}
 
 
+def test_several_families_are_searched_by_name() -> None:
+    assert [f.name for f in families("mla, 256 experts+dense + 8 experts")] == [
+        "dense",
+        "8 experts",
+        "mla, 256 experts",
+    ]
+    assert families("moe+all") == families("all")
+    with pytest.raises(UnknownNameError, match="8 expertz"):
+        families("dense+8 expertz")
+
+
 def test_a_family_that_is_not_known_is_named() -> None:
     with pytest.raises(UnknownNameError, match="hybrid"):
         families("hybird")

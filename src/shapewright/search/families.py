@@ -127,11 +127,14 @@ FAMILIES: dict[str, Family] = {
 
 def families(kind: str) -> tuple[Family, ...]:
     """The families of ``kind``: ``dense``, ``moe`` (full attention with experts), ``hybrid`` (other mixers, dense),
-    ``all``, or the name of one. Those of full attention come first, because they bound the others.
+    ``all``, the name of one, or several joined by ``+``. Those of full attention come first, because they bound the others.
 
     Raises:
         UnknownNameError: no such kind or family.
     """
+    if "+" in kind:
+        found = [family for part in kind.split("+") for family in families(part.strip())]
+        return tuple(sorted(dict.fromkeys(found), key=lambda family: tuple(FAMILIES).index(family.name)))
     plain = FAMILIES["dense"]
     mixtures = [FAMILIES[name] for name in EXPERTS]
     hybrids = [FAMILIES[name] for name in PATTERNS if name != "dense"]

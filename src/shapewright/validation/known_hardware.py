@@ -4,8 +4,8 @@ Decisions: the budget is the time that *our* cost model gives their shape under 
 error that both share cancels; published hours stand beside it. Vocabulary, sequence length and number format are the same
 for both, since a loss per token has no meaning across vocabularies. Ours is searched twice: freely, and no larger than
 theirs (all and active parameters), which is the fair one for models that were made small for those who serve them. Models
-with experts are met by dense shapes and mixtures, latent attention by its family, Mamba-2 by hybrids. What a choice saves
-is the device time with which it reaches *their predicted* loss.
+with experts are met by dense shapes and by mixtures as sparse as they are, latent attention by its family, Mamba-2 by
+hybrids. What a choice saves is the device time with which it reaches *their predicted* loss.
 
 Not seen: their data (one law's corpus for all), repeated data, loss spikes, restarts, their own kernels, schedules (both are
 priced under 1F1B, plain or interleaved) and formats (fp8 of DeepSeek-V3), the wishes of serving beyond size, and everything
@@ -32,11 +32,12 @@ from shapewright.plan.pairs import Workload
 from shapewright.plan.parallel import Plan
 from shapewright.plan.power import cluster_power
 from shapewright.plan.table import enumerate_plans
+from shapewright.scaling.experts import MEASURED_RATIO
 from shapewright.scaling.law import Z90, Law, LossPrediction, default_law
 from shapewright.search.arm import Job, memory_limit, price_arm
 from shapewright.search.budget import Budget
 from shapewright.search.contrast import contrast_sd
-from shapewright.search.families import BOTH, families
+from shapewright.search.families import BOTH, EXPERTS, families
 from shapewright.search.guess import default_seq_len
 from shapewright.search.joint import Options, rank, workload_for
 from shapewright.search.lattice import single
@@ -51,6 +52,8 @@ MOST = 30.0
 """Multiples of the budget up to which device time at equal loss is looked for."""
 AS_LARGE = 1.005
 """A choice within this factor of their size is no larger."""
+SPARSE_FROM = 16.0
+"""Experts in all over those of a token from which a mixture counts as sparse: about ``MEASURED_RATIO`` in parameters."""
 REACH = 1.4
 """Sizes from theirs divided by twice its square are laid out for the choice that is no larger."""
 
@@ -183,14 +186,17 @@ def compare(rival: Rival) -> Comparison:
 
 
 def _kinds(shape: Shape) -> tuple[str, ...]:
-    """What is searched beside this model."""
+    """What is searched beside this model: mixtures no sparser than the law's own where it is none either."""
     mixers = {type(block.mixer) for block in shape.blocks}
     if Mamba2 in mixers:
         return ("dense", "mamba2")
     if not any(isinstance(block.channel, ExpertsFFN) for block in shape.blocks):
         return ("dense",)
-    latent = [f"mla, {mixture}" for mixture in BOTH["mla"]] if LatentAttention in mixers else []
-    return ("moe", *latent)
+    sparse = float(num_params(shape)) > MEASURED_RATIO * float(num_active_params(shape))
+    own = [name for name, (experts, topk, shared, _) in EXPERTS.items()
+           if (experts + shared > SPARSE_FROM * (topk + shared)) == sparse]  # fmt: skip
+    latent = [f"mla, {name}" for name in own if name in BOTH["mla"]] if LatentAttention in mixers else []
+    return ("+".join(["dense", *own, *latent]),)
 
 
 def _fastest(shape: Shape, workload: Workload, batch: int) -> Plan:
