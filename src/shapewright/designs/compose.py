@@ -151,7 +151,7 @@ def compose(
                 batch=min(float(batch_tokens), tokens),
                 epochs=tokens / unique_tokens if unique_tokens else 1.0,
             )
-        if workload.optimizer != ADAMW:
+        if workload.optimizer != ADAMW and chosen_recipe is not None:
             warnings.append(
                 f"the recipe's learning rate, betas and weight decay are AdamW's: no law here tunes {workload.optimizer}"
             )

@@ -118,7 +118,7 @@ def installed_sample() -> Path:
         if path.exists():
             return path
     raise MissingPackageError(
-        "the measured serving points (silicon_sample.csv)", "aiconfigurator-core 0.12.0", extra="silicon",
+        "the sample of measured serving points", "aiconfigurator-core 0.12.0", extra="silicon",
         otherwise="name a file: --data FILE",
     )  # fmt: skip
 

@@ -64,7 +64,7 @@ def tables_root() -> Path:
     spec = find_spec("aiconfigurator_core")
     if spec is None or not spec.submodule_search_locations or find_spec("pyarrow") is None:
         missing = "pyarrow" if spec is not None else f"{PACKAGE} {VERSION}"
-        raise MissingPackageError("the measured kernel tables", missing, extra="silicon")
+        raise MissingPackageError("the table of measured kernels", missing, extra="silicon")
     return Path(next(iter(spec.submodule_search_locations))) / "systems" / "data"
 
 
