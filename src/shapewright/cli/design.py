@@ -52,7 +52,7 @@ def command(
     search: Annotated[
         str,
         typer.Option(
-            help="dense, moe, hybrid, all, or one family, e.g. '64 experts'.", rich_help_panel="Shape"
+            help="dense, moe, hybrid, all, or families by name: '64 experts+mla'.", rich_help_panel="Shape"
         ),
     ] = "dense",
     max_tpot: Annotated[
