@@ -171,7 +171,7 @@ def compare(rival: Rival) -> Comparison:
     theirs, told = _side(shape, plan, workload, batch, law, rival.tokens, "published")
     seconds = rival.tokens / (batch * workload.seq_len) * theirs.step_s
     budget = Budget(kind="time", value=seconds)
-    kinds = _kinds(shape)
+    kinds = kinds_beside(shape)
     free = [rank(cluster, budget, replace(options, family=kind)) for kind in kinds]
     small = _no_larger(shape, kinds, workload, law, budget, batch, theirs.loss)
     run = (shape, rival.tokens)
@@ -185,7 +185,7 @@ def compare(rival: Rival) -> Comparison:
     )  # fmt: skip
 
 
-def _kinds(shape: Shape) -> tuple[str, ...]:
+def kinds_beside(shape: Shape) -> tuple[str, ...]:
     """What is searched beside this model: mixtures no sparser than the law's own where it is none either."""
     mixers = {type(block.mixer) for block in shape.blocks}
     if Mamba2 in mixers:

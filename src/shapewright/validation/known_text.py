@@ -15,8 +15,8 @@ SHOWN = 12
 """Models listed in each table of the text, spread evenly over their compute; ``--json`` and docs/accuracy.md have all."""
 NOT_SEEN = (
     "Both sides are predictions under one law and one cost model. Not seen: their",
-    "data and its repetition, restarts, their own kernels, schedules and 8-bit formats,",
-    "what serving wished beyond size, and all that a loss does not tell.",
+    "data and its repetition, restarts, their own kernels, schedules and 8-bit",
+    "formats, what serving wished beyond size, and all that a loss does not tell.",
 )
 
 

@@ -11,7 +11,8 @@ from shapewright.architecture.catalog import load_model, model_names
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.scaling.law import Z90, load_law
 from shapewright.search.contrast import contrast_sd
-from shapewright.validation.known_hardware import compare
+from shapewright.search.families import families
+from shapewright.validation.known_hardware import compare, kinds_beside
 from shapewright.validation.known_text import by_reason, lines, markdown
 from shapewright.validation.published import Skip
 from shapewright.validation.rivals import PARTS, USUAL_RUN_S, rivals
@@ -71,6 +72,17 @@ def test_the_comparison_fits_a_terminal_and_names_who_is_missing(told):
     table = markdown([asdict(told)], [asdict(skip) for skip in skips])
     assert "hardware unpublished (1): a" in table
     assert "2560x32, 32/32 heads, ffn x4; 2.78B on 300B" in table
+
+
+def test_a_mixture_is_met_by_mixtures_as_sparse_as_it_is():
+    sparse, mild, dense = (
+        [family.name for kind in kinds_beside(load_model(name)) for family in families(kind)]
+        for name in ("deepseek-v3", "olmoe-1b-7b", "llama-3-8b")
+    )
+    assert dense == ["dense"]
+    assert {"dense", "256 experts", "mla, 256 experts", "mla, 384 experts"} <= set(sparse)
+    assert "64 experts" in mild
+    assert set(sparse) & set(mild) == {"dense"}
 
 
 def test_what_two_runs_share_cancels():
