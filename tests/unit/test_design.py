@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import shapewright as sw
 from shapewright.designs.document import Design, json_schema
+from shapewright.designs.figures import not_below
 from shapewright.designs.files import load_design
 from shapewright.errors import DocumentError, InfeasibleError, UsageError
 from shapewright.evidence import KINDS, Figure
@@ -56,6 +57,23 @@ def test_nothing_is_overwritten_unasked(design: Design, tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="exists already"):
         design.save(path)
     assert path.read_text() == "mine"
+
+
+def test_what_is_uncertain_of_the_step_is_uncertain_of_its_flop(design: Design, estimate: Design) -> None:
+    p = design.predicted
+    assert p.train_flops is not None
+    assert design.run.tokens is not None
+    assert p.train_flops.high is not None
+    assert design.run.tokens.high is not None
+    spread = design.run.tokens.high / design.run.tokens.value
+    assert p.train_flops.high / p.train_flops.value == pytest.approx(spread)
+
+
+def test_no_step_is_shorter_than_its_flop_at_the_peak() -> None:
+    figure = Figure(value=1.0, unit="s", kind="fitted", source="a fit", low=0.4, high=2.0)
+    assert not_below(figure, 0.5) == replace(figure, low=0.5)
+    assert not_below(figure, 0.1) == figure
+    assert not_below(figure, 1.5).low == 1.0
 
 
 def _figures(noun: Any) -> list[Figure]:

@@ -31,8 +31,10 @@ def test_json_holds_the_front_and_the_command_that_looks_closer() -> None:
     assert [row["step_time_s"] for row in found["front"]] == sorted(r["step_time_s"] for r in found["front"])
     closer = found["next"].split()[1:]
     again = run(*closer, "--precision", "fp8", "--json")
-    step = json.loads(again.stdout)["predicted"]["step_time_s"]["value"]
+    told = json.loads(again.stdout)["predicted"]
+    step = told["step_time_s"]["value"]
     assert step == pytest.approx(found["front"][0]["step_time_s"], rel=1e-6)
+    assert step * told["power_w"]["value"] == pytest.approx(found["front"][0]["energy_j"], rel=1e-6)
 
 
 @pytest.mark.parametrize(

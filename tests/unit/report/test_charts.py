@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shapewright.designs.document import Design, Mover, RooflinePoint
-from shapewright.errors import NotCoveredError
+from shapewright.errors import MissingPackageError
 from shapewright.report import charts
 from shapewright.report.charts import Spec
 from shapewright.report.theme import PALETTE
@@ -234,5 +234,5 @@ def test_pictures_are_drawn_and_leave_the_specification_alone(design: Design) ->
 
 def test_pictures_without_the_package_name_the_extra(design: Design, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
-    with pytest.raises(NotCoveredError, match=r"shapewright\[report\]"):
+    with pytest.raises(MissingPackageError, match=r"shapewright\[report\]"):
         charts.chart_svg(charts.memory_stack(design))
