@@ -29,6 +29,8 @@ def command(
     """
     from dataclasses import asdict
 
+    from rich.markup import escape
+
     from shapewright.api import lint
 
     o.positive({"seq_len": seq_len})
@@ -54,7 +56,7 @@ def command(
         )
         return
     console = out()
-    console.print(f"[bold]Request[/]   {report.model} on {report.hardware}")
+    console.print(f"[bold]Request[/]   {escape(report.model)} on {escape(report.hardware)}")
     console.print(f"[bold]Assumed[/]   {report.plan}")
     if not report.findings:
         console.print("[bold]Findings[/]  none: every number falls on the tiles of this device")

@@ -125,9 +125,13 @@ def _alignment(shape: Shape) -> dict[str, int]:
 
 
 def _print_model(console: Console, shape: Shape, facts: ModelFacts | None, context: int) -> None:
+    from rich.markup import escape
+
     document = _document(shape, facts, context)
     console.print(
-        f"[bold]{facts.title}[/bold] by {facts.publisher}\n" if facts else f"[bold]{shape.name}[/bold]\n"
+        f"[bold]{facts.title}[/bold] by {facts.publisher}\n"
+        if facts
+        else f"[bold]{escape(shape.name)}[/bold]\n"
     )
     _print_fields(console, _shape_fields(shape, document))
     console.print("\nparameters by operator")

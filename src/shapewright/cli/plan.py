@@ -53,13 +53,14 @@ def command(
 
 
 def _print(found: dict[str, Any], show: int) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from shapewright.units import format_quantity
 
     console = out()
     request = found["request"]
-    console.print(f"[bold]Request[/bold]  {request['model']} on {request['hardware']}")
+    console.print(f"[bold]Request[/bold]  {escape(request['model'])} on {escape(request['hardware'])}")
     console.print(
         f"[bold]Assumed[/bold]  {request['global_batch_sequences']:,} sequences of {request['sequence_length']:,} tokens, "
         f"{request['precision']}, {request['optimizer']}, framework {request['framework']}"
@@ -90,4 +91,4 @@ def _print(found: dict[str, Any], show: int) -> None:
     console.print("[bold]Trust[/bold]")
     console.print(f"  {found['trust']}")
     console.print("[bold]Next[/bold]")
-    console.print(f"  {found['next']}", soft_wrap=True)
+    console.print(f"  {escape(found['next'])}", soft_wrap=True)

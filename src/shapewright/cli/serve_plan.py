@@ -194,7 +194,7 @@ def _show(document: dict[str, Any], plan: ServingPlan, engine: Engine) -> None:
         f"{name} {goal[key] * 1e3:.4g} ms" for name, key in (("first token", "ttft_s"), ("per token", "tpot_s"))
         if goal[key] is not None
     )  # fmt: skip
-    console.print(f"serve {document['model']} on {document['hardware']}")
+    console.print(f"serve {document['model']} on {document['hardware']}", markup=False)
     console.print(
         f"  request      {goal['isl']:,.0f} tokens in, {goal['osl']:,.0f} out; {arrivals}; {wanted or 'no goals'}"
     )
