@@ -159,7 +159,7 @@ def _join(name: str, folder: Path, paths: Iterable[Path]) -> Corpus:
                              "give a part of it")  # fmt: skip
         texts[key] = text
     if not texts:
-        found = f"{len(skipped)} files, all empty or binary" if skipped else "no file"
+        found = "every file is empty or binary" if skipped else "no file"
         raise UsageError(f"{name} holds no text", found, "give a text file, or a folder of text files")
     train, held_out = _split(texts)
     return Corpus(

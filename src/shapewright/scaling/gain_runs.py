@@ -61,8 +61,15 @@ class Runs:
         """The runs of one arm over one cost.
 
         Raises:
+            UsageError: no run counts.
             UnknownNameError: no run has this arm.
         """
+        if not self.rows:
+            raise UsageError(
+                f"{self.source} holds no run of an arm",
+                "sweeps of the learning rate do not count, nor do runs without a finite loss",
+                "finish the ladder (shapewright ladder resume FOLDER), or give other --runs",
+            )
         mine = [row for row in self.rows if row.arm == name]
         if not mine:
             raise UnknownNameError("arm", name, {row.arm for row in self.rows})

@@ -98,6 +98,14 @@ def test_bad_input(runs, monkeypatch, capsys, arguments, code, told):
     assert told in capsys.readouterr().err
 
 
+def test_a_ladder_of_nothing_but_sweeps_says_so(runs, monkeypatch, capsys):
+    (runs / "runs.csv").write_text("arm,role,flops,seconds,loss\nbase,tune,1e10,1,9.0\n")
+    assert run(monkeypatch, "double", "base") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "holds no run of an arm" in told
+    assert "shapewright ladder resume" in told
+
+
 def test_the_page_hatches_what_was_not_run(runs, monkeypatch):
     assert run(monkeypatch, "double", "steep", "base", "--json", "--report", "gain.html") == 0
     page = Path("gain.html").read_text()
