@@ -128,14 +128,26 @@ def time_elasticity(
 
 
 def elasticities(
-    chip: Chip, budget: Budget, options: Options, names: Sequence[str], *, dollars: Shares, power: Shares
+    chip: Chip,
+    budget: Budget,
+    options: Options,
+    names: Sequence[str],
+    *,
+    dollars: Shares,
+    power: Shares,
+    known: tuple[Ranking, float, float] | None = None,
 ) -> tuple[Elasticity, ...]:
-    """The elasticity of the loss to each property, the design searched anew on every chip."""
-    near = search(chip, budget, options)
-    # The chip itself is searched as its variants are: a whole search lays other shapes out.
-    base = best_design(chip, budget, options, near=near).loss
-    assert base is not None
-    time = time_elasticity(chip, budget, options, base, near=near)
+    """The elasticity of the loss to each property, the design searched anew on every chip.
+
+    ``known`` are the chip's own ranking, the best loss near it and the elasticity to device-time, where they are.
+    """
+    if known is None:
+        near = search(chip, budget, options)
+        # The chip itself is searched as its variants are: a whole search lays other shapes out.
+        base = best_design(chip, budget, options, near=near).loss
+        assert base is not None
+        known = near, base, time_elasticity(chip, budget, options, base, near=near)
+    near, base, time = known
     return tuple(_one(chip, budget, options, name, near, base, time, dollars, power) for name in names)
 
 

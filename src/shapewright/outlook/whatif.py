@@ -140,7 +140,8 @@ def whatif(
         hardware=hardware, budget=_budget_text(budget), base=base, time_elasticity=time,
         asked=(ask(" ".join(settings), changed),) if settings else (), swept=tuple(swept), axes=axes,
         scenarios=tuple(told),
-        elasticities=elasticities(changed, budget, options, _sensible(changed), dollars=costs[0], power=costs[1])
+        elasticities=elasticities(changed, budget, options, _sensible(changed), dollars=costs[0], power=costs[1],
+                                  known=None if settings else (near, base.loss, time))
         if slopes and costs else (),
         wanted=tuple(wanted(changed, budget, options, each) for kind in wish for each in costs or () if each.kind == kind),
         contest=_contest(cluster, budget, options, settings, sweeps) if primitives else None,
