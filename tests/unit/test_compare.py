@@ -120,3 +120,14 @@ def test_the_command_answers_in_words_and_json() -> None:
     assert max(map(len, shown.stdout.splitlines())) <= 80
     document = json.loads(runner.invoke(app, [*arguments, "--json"]).stdout)
     assert document["verdicts"][0]["name"] == "kda"
+
+
+def test_what_a_budget_buys_is_what_estimate_says_it_takes() -> None:
+    runner = CliRunner()
+    told = runner.invoke(app, ["compare", "llama-3-8b", "--on", "64xh100_sxm", "--budget", "30d", "--json"])
+    (side,) = json.loads(told.stdout)["sides"]
+    asked = ["estimate", "llama-3-8b", "--on", "64xh100_sxm", "--tokens", str(side["tokens"]), "--json"]
+    estimate = json.loads(runner.invoke(app, asked).stdout)["predicted"]
+    assert estimate["train_time_s"]["value"] == pytest.approx(side["days"] * 86_400.0)
+    assert estimate["loss"]["value"] == pytest.approx(side["loss"])
+    assert estimate["energy_j"]["value"] == pytest.approx(side["joules"])

@@ -15,14 +15,14 @@ time. Serving is one decode step by kernels alone on one node, at one context, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from shapewright.architecture.graph import build_graph, num_active_params, num_params
 from shapewright.architecture.shape import ExpertsFFN, Shape
 from shapewright.designs.document import Design
-from shapewright.designs.estimate import make_estimate
+from shapewright.designs.estimate import make_estimate, usual_batch
 from shapewright.errors import NotCoveredError, ShapewrightError, UnknownNameError
 from shapewright.hardware.catalog import parse_cluster
 from shapewright.plan.framework import KERNELS_ALONE
@@ -131,6 +131,13 @@ def compare(
     for shape in shapes:
         try:
             design = make_estimate(shape, hardware, options, settings=settings)
+            if options.global_batch is None:
+                # The batch of the tokens that the budget buys, as estimate takes it when they are named.
+                tokens = _tokens(shape, design, budget, workload)
+                batch = usual_batch(shape, cluster, options, tokens)
+                design = make_estimate(
+                    shape, hardware, replace(options, global_batch=batch), settings=settings
+                )
             side, laws[shape.name] = _side(shape, design, budget, workload, options, context, law=laws)
         except ShapewrightError as error:
             if not sides:
@@ -150,19 +157,31 @@ def compare(
                       remarks=far_remarks(law, max(side.train_flops for side in sides)))  # fmt: skip
 
 
+def _flops_per_token(shape: Shape, workload: Workload) -> float:
+    """FLOP of training on one token [FLOP]."""
+    return 3.0 * float(build_graph(shape, batch=1, seq_len=workload.seq_len).flops()) / workload.seq_len
+
+
+def _tokens(shape: Shape, design: Design, budget: Budget, workload: Workload) -> float:
+    """Tokens that the budget buys at the estimated step."""
+    seen = design.predicted
+    power = np.nan if seen.power_w is None else seen.power_w.value
+    return float(
+        tokens_bought(
+            budget, workload.cluster, step_time=np.array(1.0), batch_tokens=np.array(seen.tokens_per_s.value),
+            flops_per_token=np.array(_flops_per_token(shape, workload)), power=np.array(power),
+        )
+    )  # fmt: skip
+
+
 def _side(
     shape: Shape, design: Design, budget: Budget, workload: Workload, options: Options, context: int, *,
     law: dict[str, Law],
 ) -> tuple[Side, Law]:  # fmt: skip
     seen, cluster = design.predicted, workload.cluster
-    rate = seen.tokens_per_s.value
-    per_token = 3.0 * float(build_graph(shape, batch=1, seq_len=workload.seq_len).flops()) / workload.seq_len
-    power = np.nan if seen.power_w is None else seen.power_w.value
-    tokens = float(
-        tokens_bought(budget, cluster, step_time=np.array(1.0), batch_tokens=np.array(rate),
-                      flops_per_token=np.array(per_token), power=np.array(power))
-    )  # fmt: skip
-    seconds = tokens / rate
+    per_token = _flops_per_token(shape, workload)
+    tokens = _tokens(shape, design, budget, workload)
+    seconds = tokens / seen.tokens_per_s.value
     chosen = next(iter(law.values()), None)
     if chosen is None:
         chosen = load_law(options.law) if options.law else default_law(flops=per_token * tokens)
