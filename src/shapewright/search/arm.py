@@ -83,6 +83,8 @@ class Job:
     """Tokens of the corpus; None where all tokens are fresh."""
     reach: float = SIZE_WINDOW
     """Largest factor around ``centre``."""
+    most_params: float = float("inf")
+    """Most parameters, all experts counted, that are laid out."""
     hasty: bool = False
     """Only the choice is wanted, not its ties and neighbours."""
     table: Table | None = None
@@ -176,6 +178,9 @@ def lay_out(job: Job) -> Table:
         fixed=job.shape,
         ffn_ratios=(*NARROW_FFN_RATIOS, *FFN_RATIOS) if "mlp_ratio" in job.law.form.inputs else FFN_RATIOS,
     )
+    small = np.flatnonzero(candidates.params <= job.most_params)
+    if small.size < candidates.layer.size:
+        candidates = candidates.compact(small) if small.size else candidates.take(small)
     plans = enumerate_plans(
         workload.cluster, seq_len=workload.seq_len, experts=job.family.experts, fixed=dict(job.plan)
     )

@@ -34,7 +34,7 @@ from shapewright.plan.power import cluster_power
 from shapewright.plan.table import enumerate_plans
 from shapewright.scaling.experts import MEASURED_RATIO
 from shapewright.scaling.law import Z90, Law, LossPrediction, default_law
-from shapewright.search.arm import Job, memory_limit, price_arm
+from shapewright.search.arm import Job, lay_out, memory_limit, price_arm
 from shapewright.search.budget import Budget
 from shapewright.search.contrast import contrast_sd
 from shapewright.search.families import BOTH, EXPERTS, families
@@ -249,19 +249,19 @@ def _no_larger(
 ) -> list[Ranking]:
     """Candidates of at most their size under the same time and batch: those that tie with ``loss`` or beat it, or all
     where none does."""
-    params, active = float(num_params(shape)) * AS_LARGE, float(num_active_params(shape)) * AS_LARGE
+    job = Job(
+        workload=workload, law=law, budget=budget, batch=batch, vocab=int(shape.vocab_size), tied=shape.tied_embeddings,
+        shape={}, plan={}, centre=float(num_active_params(shape)) * AS_LARGE / REACH, reach=REACH,
+        most_params=float(num_params(shape)) * AS_LARGE,
+    )  # fmt: skip
+    jobs = [
+        replace(job, family=family) for family in dict.fromkeys(f for kind in kinds for f in families(kind))
+    ]
+    # Their reach is narrower than either window, so one table serves both bars.
+    jobs = [replace(job, table=lay_out(job)) for job in jobs]
     for bar in (loss, np.inf):
-        arms = []
-        for family in dict.fromkeys(family for kind in kinds for family in families(kind)):
-            job = Job(
-                workload=workload, law=law, budget=budget, batch=batch, centre=active / REACH,
-                vocab=int(shape.vocab_size), tied=shape.tied_embeddings, shape={}, plan={}, family=family, reach=REACH,
-                bar=bar,
-            )  # fmt: skip
-            arm = price_arm(job)
-            small = (arm.candidates.params <= params) & (arm.candidates.active_params <= active)
-            arms.append(replace(arm, loss=np.where(small, arm.loss, np.inf)))
-        ranking = Ranking(law=law, arms=tuple(arms), global_batch=batch)
+        arms = tuple(price_arm(replace(job, bar=bar)) for job in jobs)
+        ranking = Ranking(law=law, arms=arms, global_batch=batch)
         if ranking.order.size:
             return [ranking]
     return []
