@@ -106,7 +106,9 @@ def test_quoted_accuracy_is_that_of_the_tables() -> None:
     for page in figures.pages():
         text = page.read_text(encoding="utf-8")
         assert figures.fill(text, tables) == text, f"{page.name}: run python -m benchmarks figures"
-        assert not re.search(r"^\s*<!--", text, re.M), f"{page.name}: a comment that begins a line ends its paragraph"
+        assert not re.search(r"^\s*<!--", text, re.M), (
+            f"{page.name}: a comment that begins a line ends its paragraph"
+        )
 
 
 def _module(path: Path) -> ModuleType:
