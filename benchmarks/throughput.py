@@ -2,7 +2,8 @@
 
 Decisions: same widths, depth, heads, batch, sequence, number format, fused AdamW, clipping; torch's attention kernel, as
 transformers chooses it. Steps of both are taken in turn in one process with one thread, and the shortest of each counts,
-by the process's own clock, so that a neighbour on the machine falls on both alike.
+by the process's own clock, so that a neighbour on the machine falls on both alike. The process keeps freed memory, as
+``shapewright train`` has it, and both have the good of that.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from collections.abc import Callable, Iterator
 
 LAYOUTS = ((64, 4, 32, 4), (128, 4, 32, 4), (256, 6, 64, 4))
 """Width, depth, width of a head, sequences of 256 bytes a step."""
-SEQ_LEN, STEPS = 256, 8
+SEQ_LEN, STEPS = 256, 16
 
 
 def run() -> Iterator[str]:
     """Time both trainers on every layout and format."""
     import torch
 
+    from shapewright.lab.training import keep_freed_memory
+
     torch.set_num_threads(1)
+    keep_freed_memory()
     for width, depth, head_dim, batch in LAYOUTS:
         for precision in ("fp32", "bf16"):
             ours, theirs = (
