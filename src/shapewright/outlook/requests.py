@@ -201,10 +201,11 @@ def parse_budget(text: str) -> Budget:
         UsageError: no unit of a budget, or nothing of it.
     """
     plain = text.strip()
-    money = plain.startswith("$") or plain.endswith("USD")
-    kinds: tuple[BudgetKind, ...] = ("time", *(("dollars",) if money else ()), "energy", "flops")
+    money: tuple[BudgetKind, ...] = ("dollars",) if plain.startswith("$") or plain.endswith("USD") else ()
+    kinds: tuple[BudgetKind, ...] = ("time", *money, "energy", "flops")
     if plain.endswith("tokens"):
-        plain, kinds = plain.removesuffix("tokens").strip(), ("tokens",)
+        plain = plain.removesuffix("tokens").strip()
+        kinds = ("tokens",)
     for kind in kinds:
         try:
             value = parse_quantity(plain, UNITS[kind], "--budget")
