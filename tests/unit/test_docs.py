@@ -99,6 +99,18 @@ def _check_words(words: list[str], where: str) -> None:
             assert word.partition("=")[0] in known, f"{where}: {word}"
 
 
+def test_no_help_has_words_in_brackets_which_the_terminal_takes_for_a_style() -> None:
+    from typer.main import get_command
+
+    commands = [get_command(app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        for parameter in command.params:
+            said = getattr(parameter, "help", None) or ""
+            assert not re.search(r"\[[a-z]", said), f"{command.name} {parameter.name}: {said}"
+    assert len(commands) > 20
+
+
 def test_quoted_accuracy_is_that_of_the_tables() -> None:
     figures = _module(DOCS.parent / "benchmarks" / "figures.py")
     tables = figures.read_tables()

@@ -24,13 +24,13 @@ def command(
         str, typer.Argument(help="For example 64xh100_sxm, dgx_b200, this, or a .toml file.")
     ],
     days: Annotated[
-        float | None, typer.Option(help="Wall time [days].", rich_help_panel="Budget (one of)")
+        float | None, typer.Option(help="Wall time in days.", rich_help_panel="Budget (one of)")
     ] = None,
     hours: Annotated[
-        float | None, typer.Option(help="Wall time [hours].", rich_help_panel="Budget (one of)")
+        float | None, typer.Option(help="Wall time in hours.", rich_help_panel="Budget (one of)")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Wall time [minutes].", rich_help_panel="Budget (one of)")
+        float | None, typer.Option(help="Wall time in minutes.", rich_help_panel="Budget (one of)")
     ] = None,
     dollars: Annotated[
         str | None, typer.Option(help="Money, e.g. 2M.", rich_help_panel="Budget (one of)")

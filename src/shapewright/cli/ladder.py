@@ -128,7 +128,7 @@ def arms(json: o.Json = False) -> None:
 def resume(
     folder: Annotated[Path, typer.Argument(help="Folder of a ladder.")],
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time [default: when all is done].")
+        float | None, typer.Option(help="Stop after this time; without it when all is done.")
     ] = None,
     workers: Workers = None,
     engine: Engine = "local",

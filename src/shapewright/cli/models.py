@@ -28,7 +28,7 @@ def command(
         str | None,
         typer.Argument(help="a known model, a config.json, or a folder that holds one; none: list all"),
     ] = None,
-    context: Annotated[int, typer.Option(help="sequence length for FLOP and cache [tokens]", min=1)] = 4096,
+    context: Annotated[int, typer.Option(help="sequence length for FLOP and cache, in tokens", min=1)] = 4096,
     json: o.Json = False,
 ) -> None:
     """Show the known models, or the shape, parameters, FLOP and cache of one.

@@ -26,10 +26,10 @@ def command(
         int | None, typer.Option(help="Processes that answer; by default one per core.", min=1, max=64)
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="The longest that an answer without a search may take [s].", min=0.1)
+        float, typer.Option(help="The longest that an answer without a search may take, in seconds.", min=0.1)
     ] = 60.0,
     search_timeout: Annotated[
-        float, typer.Option(help="The longest that a search may take [s].", min=0.1)
+        float, typer.Option(help="The longest that a search may take, in seconds.", min=0.1)
     ] = 600.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:

@@ -41,9 +41,10 @@ def command(
         list[str] | None, typer.Option("--share", help="Replace a share of cost, e.g. dollars.memory=0.3.")
     ] = None,
     days: Annotated[
-        float | None, typer.Option(help="Wall time [days, default 30].", rich_help_panel=_BUDGET)
+        float | None,
+        typer.Option(help="Wall time in days; 30 where nothing is given.", rich_help_panel=_BUDGET),
     ] = None,
-    hours: Annotated[float | None, typer.Option(help="Wall time [hours].", rich_help_panel=_BUDGET)] = None,
+    hours: Annotated[float | None, typer.Option(help="Wall time in hours.", rich_help_panel=_BUDGET)] = None,
     dollars: Annotated[str | None, typer.Option(help="Money, e.g. 2M.", rich_help_panel=_BUDGET)] = None,
     energy: Annotated[str | None, typer.Option(help="Energy, e.g. 50MWh.", rich_help_panel=_BUDGET)] = None,
     seq_len: o.SeqLen = None,
