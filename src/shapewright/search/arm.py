@@ -37,6 +37,10 @@ SIZE_WINDOW, BOUNDED_WINDOW = 10.0, 4.0
 which is known by then, the bounded families need less."""
 MEMORY_HEADROOM = 0.05
 """Share of the device memory that a design leaves free (kind: assumed)."""
+LEAST_WEIGHT_BYTES = 1.0
+"""Bytes of a weight in the narrowest format that a run keeps it in."""
+TOO_LARGE = "weights and optimizer state alone exceed the memory of all devices"
+"""Why a shape of a bounded family was left out that no plan can hold."""
 SCOUTS = 12
 """Shapes of a bounded family, the most promising by the bound, that are priced first to find the bar."""
 
@@ -125,11 +129,15 @@ def price_arm(job: Job) -> Arm:
     useful = slowest_useful(
         lambda step: _losses(job, candidates, _tokens(job, candidates, step)).loss, floor.least, bar
     )
-    kept = np.flatnonzero(useful > 0)
+    holds = _can_hold(job, candidates)
+    kept = np.flatnonzero((useful > 0) & holds)
     bound = Bound(floor=floor.take(kept), most=useful[kept])
     arm = learn(job, candidates.take(kept), _sweep(job, candidates.take(kept), table, bound))
-    left_out = (candidates.layer.size - kept.size) * len(table.plans)
-    rejected = {**arm.sweep.rejected, BOUNDED: arm.sweep.rejected.get(BOUNDED, 0) + left_out}
+    too_large = int(np.count_nonzero(~holds)) * len(table.plans)
+    left_out = int(np.count_nonzero(holds & (useful <= 0))) * len(table.plans)
+    rejected = {
+        **arm.sweep.rejected, TOO_LARGE: too_large, BOUNDED: arm.sweep.rejected.get(BOUNDED, 0) + left_out,
+    }  # fmt: skip
     return replace(
         arm,
         sweep=replace(
@@ -149,9 +157,23 @@ def scout(job: Job) -> float:
 def _scouted(job: Job, table: Table, floor: Floor) -> float:
     candidates = table.candidates
     best_case = _losses(job, candidates, _tokens(job, candidates, floor.least)).loss
+    best_case = np.where(_can_hold(job, candidates), best_case, np.inf)
     rows = np.argsort(best_case, kind="stable")[:SCOUTS]
     few, bound = candidates.take(rows), Bound(floor=floor.take(rows), most=np.full(rows.size, np.inf))
     return float(np.min(learn(job, few, _sweep(job, few, table, bound)).loss))
+
+
+def _can_hold(job: Job, candidates: Candidates) -> Array:
+    """(S,) Whether all devices together have room for the weights in 8 bits and the optimizer's state, which no plan splits
+    further; of shapes that are all too large the smallest counts as held, so that what it lacks is said."""
+    workload = job.workload
+    per_param = LEAST_WEIGHT_BYTES
+    if not job.plan.get("offload"):
+        per_param += workload.precision.optimizer_bytes * workload.trainable
+    holds = candidates.params * per_param <= memory_limit(workload) * workload.cluster.num_devices
+    if not holds.any():
+        holds[np.argmin(candidates.params)] = True
+    return holds
 
 
 def _floor(job: Job, table: Table) -> Floor:
