@@ -149,8 +149,9 @@ def lint(
 ) -> LintReport:
     """Price every number of a shape against its aligned neighbours.
 
-    The step is that of one micro-batch per stage on ``tp * pp`` devices, without data parallelism, and without
-    regard to memory: what is asked is how the shape falls on the device, not whether it fits one.
+    The step is that of ``tp * pp`` devices without data parallelism, with eight micro-batches per stage where there are
+    stages (fewer would hide in the ramp what unequal stages cost), and without regard to memory: what is asked is how the
+    shape falls on the device, not whether it fits one.
 
     Raises:
         UsageError: ``tp`` does not divide the heads.
@@ -170,7 +171,8 @@ def lint(
     if tp * pp > 1 and cluster.num_devices == 1:
         cluster = parse_cluster(f"{tp * pp}x{on}", settings)
     workload = workload_for(cluster, Options(seq_len=seq_len, precision=precision, level=level))
-    plan, batch = Plan(tp=tp, pp=pp, vpp=vpp, micro_batch=micro_batch), micro_batch * pp
+    plan = Plan(tp=tp, pp=pp, vpp=vpp, micro_batch=micro_batch)
+    batch = micro_batch * (8 * pp if pp > 1 else 1)
     findings = lint_shape(
         shape,
         workload,

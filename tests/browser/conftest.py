@@ -45,9 +45,9 @@ def studio(folder: Path, **options: Any) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One studio for all tests."""
+    """One studio for all tests of a file: its thread, too, is to be gone when others patch clocks."""
     with studio(tmp_path_factory.mktemp("ladders")) as found:
         yield found
 

@@ -374,8 +374,12 @@ def interrupt(results, begun: Path, stopped: Path) -> None:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(5.0)
 
-    threading.Thread(target=press, daemon=True).start()
-    next(results)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
+    try:
+        threading.Thread(target=press, daemon=True).start()
+        next(results)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_runs_say_of_themselves_is_seen_from_the_folder(tmp_path):

@@ -61,7 +61,8 @@ def kill_first(results, pids):
 
 
 def drive(marker: str, pids: str) -> None:
-    """A driver in a process of its own."""
+    """A driver in a process of its own, which hears Ctrl-C even where the tests were started to ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for _ in in_processes(wait_for, [(marker, pids)] * 2, 2, Path(marker).touch):
         pass
 

@@ -6,6 +6,8 @@ measured on H100 at hidden size 4,096: d_ff 10,922 runs at 272.7 TFLOP/s, 10,944
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shapewright.api import LintReport, lint
@@ -21,13 +23,13 @@ def _finding(report: LintReport, parameter: str) -> Finding:
     return found[0]
 
 
-def _swiglu(ffn_size: int) -> Shape:
+def _swiglu(ffn_size: int, layers: int = 32) -> Shape:
     mixer = SelfAttention(heads=32, kv_heads=32, head_dim=128)
     return Shape(
         name=f"ffn {ffn_size}",
         vocab_size=32000,
         hidden_size=4096,
-        blocks=(Block(mixer=mixer, channel=DenseFFN(ffn_size=ffn_size), count=32),),
+        blocks=(Block(mixer=mixer, channel=DenseFFN(ffn_size=ffn_size), count=layers),),
     )
 
 
@@ -81,6 +83,14 @@ def test_llama_3_8b_raises_nothing_serious(device: str) -> None:
     assert not [f for f in lint("llama-3-8b", device).findings if f.severity == "serious"]
 
 
-def test_layers_that_do_not_divide_over_stages_are_named() -> None:
-    found = _finding(lint("llama-3-8b", "h100_sxm", pp=5), "num_layers")
-    assert found.better in (30, 35)
+def test_a_layer_too_many_for_equal_stages_is_named() -> None:
+    """33 layers on 8 stages: seven of 4 wait for one of 5, which lasts as long as 40 layers: at most 7 / 40 lost."""
+    shape = replace(_swiglu(11008, layers=33), vocab_size=256)
+    found = _finding(lint(shape, "h100_sxm", pp=8), "num_layers")
+    assert found.better == 32
+    assert 0.1 <= found.cost <= 0.175
+
+
+def test_stages_that_the_head_makes_equal_are_not() -> None:
+    """On 5 stages Llama 3 8B's head takes as long as two layers: no multiple of 5 divides the work better."""
+    assert not [f for f in lint("llama-3-8b", "h100_sxm", pp=5).findings if f.parameter == "num_layers"]

@@ -103,7 +103,7 @@ def test_five_points_move_beta():
 def test_unidentified_floor_of_step_law():
     """17 dense cells at their best rate and batch: E .906, alpha .133, beta .295, fitted but not identified."""
     cells = {cell: loss for cell, loss in best_of_cells(DATA).items() if cell[0] == cell[1]}
-    active, _, _, tokens = (np.array(column) for column in zip(*cells, strict=True))
+    active, tokens = np.array([(cell[0], cell[3]) for cell in cells]).T
     loss = np.array(list(cells.values()))
     assert len(loss) == 17
     inputs = {"size": active, "tokens": tokens}

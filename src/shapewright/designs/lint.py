@@ -186,7 +186,7 @@ def _checks(shape: Shape, workload: Workload, plan: Plan) -> Iterator[_Check]:
         yield _Check(
             "num_layers",
             layers,
-            f"a multiple of pp * vpp = {stages}, so that stages are equal",
+            f"a multiple of pp * vpp = {stages}, so that no stage waits for one with a layer more",
             _around(layers, stages, within=0.25),
             lambda v: _with_layers(shape, v),
         )
