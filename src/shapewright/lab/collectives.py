@@ -196,10 +196,13 @@ def _collective(kind: str, elements: int, count: int, device: str) -> Any:
 
     part, other = (torch.zeros(elements // count, device=device) for _ in range(2))
     whole = torch.zeros(elements, device=device)
+    # torch 2.13 gave two of them new names and warns of the old ones, the only ones before it.
+    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
     calls = {
         "all_reduce": lambda: dist.all_reduce(whole),
-        "all_gather": lambda: dist.all_gather_single(whole, part),
-        "reduce_scatter": lambda: dist.reduce_scatter_single(part, whole),
+        "all_gather": lambda: gather(whole, part),
+        "reduce_scatter": lambda: scatter(part, whole),
         "all_to_all": lambda: dist.all_to_all_single(other, part),
     }
     return calls[kind]

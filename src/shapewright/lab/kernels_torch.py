@@ -137,7 +137,7 @@ def _backward(out: torch.Tensor, gradient: torch.Tensor, *leaves: torch.Tensor) 
 
 def _with_tf32(kernel: Kernel, allowed: bool) -> Kernel:
     def switched() -> object:
-        torch.backends.cuda.matmul.fp32_precision = "tf32" if allowed else "ieee"
+        torch.set_float32_matmul_precision("high" if allowed else "highest")
         return kernel()
 
     return switched
