@@ -10,9 +10,9 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.contest import NAMES, TITLES
+from shapewright.scaling.law import Z90
 
 README = Path(__file__).parents[1] / "README.md"
-Z90 = 1.645
 
 
 def write_table(rows: list[dict[str, Any]]) -> None:

@@ -26,7 +26,7 @@ from shapewright.hardware.catalog import load_accelerator, parse_cluster
 from shapewright.plan.parallel import Plan
 from shapewright.plan.rules import attention_heads
 from shapewright.scaling.law import default_law
-from shapewright.search.budget import Budget, BudgetKind
+from shapewright.search.budget import Budget, BudgetKind, check_amount
 from shapewright.search.joint import Options, workload_for
 from shapewright.units import format_quantity, parse_quantity
 
@@ -62,6 +62,7 @@ def budget_from(
     given: list[tuple[str, BudgetKind, float]] = []
     for name, value, scale in (("days", days, 86400.0), ("hours", hours, 3600.0), ("minutes", minutes, 60.0)):
         if value is not None:
+            check_amount(f"--{name}", f"{value:g}", value)
             given.append((name, "time", float(value) * scale))
     amounts: tuple[tuple[str, str | float | None, BudgetKind, str], ...] = (
         ("dollars", dollars, "dollars", "USD"),
@@ -70,7 +71,9 @@ def budget_from(
     )
     for name, value, kind, unit in amounts:
         if value is not None:
-            given.append((name, kind, parse_quantity(value, unit, f"--{name}")))
+            amount = parse_quantity(value, unit, f"--{name}")
+            check_amount(f"--{name}", str(value), amount)
+            given.append((name, kind, amount))
     if len(given) != 1:
         names = ", ".join(name for name, _, _ in given) or "nothing"
         raise UsageError(

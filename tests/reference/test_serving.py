@@ -36,21 +36,18 @@ def _all(sample: Path, *, recipes: bool) -> dict[str, ServingSlice]:
     return {item.name: item for item in slices(points, 0)}
 
 
-def test_times_lie_near_the_measured_ones(sample: Path):
-    found = _all(sample, recipes=True)
+@pytest.mark.parametrize(
+    ("recipes", "tpot_p90", "ttft_median"),
+    # Without recipes neither goal (40 and 28 %) is met: the bounds hold what is (docs/accuracy.md), with some slack.
+    [(True, 0.40, 0.28), (False, 0.45, 0.33)],
+)
+def test_times_lie_near_the_measured_ones(
+    sample: Path, recipes: bool, tpot_p90: float, ttft_median: float
+) -> None:
+    found = _all(sample, recipes=recipes)
     tpot, ttft = found["tpot/held-out/all"], found["ttft/held-out/all"]
     assert tpot.median_ape < 0.12
-    assert tpot.p90_ape < 0.40
-    assert ttft.median_ape < 0.28
-    for item in (tpot, ttft):
-        assert 0.86 < item.coverage_90 < 0.94
-
-
-def test_without_recipes_what_is_unknown_is_in_the_interval(sample: Path):
-    found = _all(sample, recipes=False)
-    tpot, ttft = found["tpot/held-out/all"], found["ttft/held-out/all"]
-    assert tpot.median_ape < 0.12
-    assert tpot.p90_ape < 0.45
-    assert ttft.median_ape < 0.33
+    assert tpot.p90_ape < tpot_p90
+    assert ttft.median_ape < ttft_median
     for item in (tpot, ttft):
         assert 0.86 < item.coverage_90 < 0.94

@@ -85,6 +85,16 @@ def refuse_existing(*paths: Path | None, overwrite: bool) -> None:
                              "add --force, or name another file")  # fmt: skip
 
 
+def check_file(option: str, path: Path | None, what: str) -> None:
+    """Refuse a file that an option names and that is not there; None where it names none.
+
+    Raises:
+        UsageError: it is not a file.
+    """
+    if path is not None and not path.is_file():
+        raise UsageError(f"{option} (={path}) is not a file", f"{option} names {what}", "check the path")
+
+
 def check_folder(folder: Path) -> None:
     """Try the folder of an answer before minutes are spent on what cannot be kept.
 

@@ -53,9 +53,7 @@ def calibrations(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the TOML files.")] = Path(
         "calibrations"
     ),
-    shipped: Annotated[
-        bool, typer.Option("--shipped", help="Write over the calibrations that ship with the package.")
-    ] = False,
+    shipped: o.Shipped = False,
     power: Annotated[
         Path | None,
         typer.Option(help="Folder of kernels with measured power; without it power stays as shipped."),
@@ -196,9 +194,7 @@ def kernels(
         list[str] | None, typer.Option(help="One accelerator; repeat for more; all by default.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV to write.")] = Path("book.csv"),
-    shipped: Annotated[
-        bool, typer.Option("--shipped", help="Write over the book that ships with the package.")
-    ] = False,
+    shipped: o.Shipped = False,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:

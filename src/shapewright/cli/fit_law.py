@@ -118,6 +118,8 @@ def _show(console: Any, found: Law, study: Study | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from shapewright.scaling.law import Z90
+
     console.print(f"[bold]{escape(found.name)}[/bold]  {escape(found.form.formula)}")
     console.print(
         f"rows {found.rows}, runs {found.runs}, size {_range(found, 'size')}, tokens {_range(found, 'tokens')}"
@@ -132,7 +134,7 @@ def _show(console: Any, found: Law, study: Study | None) -> None:
         shown = f"{100 * check.value:.2f} %" if check.unit == "fraction" else f"{check.value:.4g}"
         console.print(f"{check.name}: {shown}  ({check.how})")
     console.print(
-        f"90 % interval of one run: +-{100 * 1.645 * found.residual_sd:.2f} %, and {100 * found.drift_per_decade:.2f} % "
+        f"90 % interval of one run: +-{100 * Z90 * found.residual_sd:.2f} %, and {100 * found.drift_per_decade:.2f} % "
         "(one sd) more per factor of ten of compute beyond"
     )
     if study is not None:

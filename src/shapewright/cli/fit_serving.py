@@ -17,9 +17,7 @@ def engines(
         typer.Option(help="CSV with the columns of silicon_sample.csv; the installed one by default."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the TOML files.")] = Path("engines"),
-    shipped: Annotated[
-        bool, typer.Option("--shipped", help="Write over the engines that ship with the package.")
-    ] = False,
+    shipped: o.Shipped = False,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -29,15 +27,14 @@ def engines(
     """
     from importlib.resources import files
 
+    from shapewright.cli.common import check_file, print_json, refuse_existing, talk, write_text
     from shapewright.cli.common import out as console
-    from shapewright.cli.common import print_json, refuse_existing, talk, write_text
     from shapewright.lab.engines import NAMES, fit_engines, starts
     from shapewright.plan.engine import to_toml
     from shapewright.validation.serving_points import price_rows
     from shapewright.validation.serving_rows import installed_sample, read_serving
 
-    if data is not None and not data.exists():
-        raise UsageError(f"{data} does not exist", "--data names a CSV file", "check the path")
+    check_file("--data", data, "a CSV file")
     folder = Path(str(files("shapewright"))) / "data" / "engines" if shipped else out
     paths = {name: folder / f"{name}.toml" for name in NAMES}
     refuse_existing(*paths.values(), overwrite=force or shipped)
@@ -70,9 +67,7 @@ def recipes(
         Path, typer.Option("--srt-slurm", help="Clone of github.com/NVIDIA/srt-slurm, with its history.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV to write.")] = Path("inferencex.csv"),
-    shipped: Annotated[
-        bool, typer.Option("--shipped", help="Write over the table that ships with the package.")
-    ] = False,
+    shipped: o.Shipped = False,
     force: o.Force = False,
     json: o.Json = False,
 ) -> None:
@@ -88,7 +83,9 @@ def recipes(
 
     for option, folder in (("--inferencex", inferencex), ("--srt-slurm", srt_slurm)):
         if not folder.is_dir():
-            raise UsageError(f"{folder} is not a folder", f"{option} names a clone", "check the path")
+            raise UsageError(
+                f"{option} (={folder}) is not a folder", f"{option} names a clone", "check the path"
+            )
     path = Path(str(files("shapewright"))) / "data" / "recipes" / "inferencex.csv" if shipped else out
     refuse_existing(path, overwrite=force or shipped)
     talk().print("reading every day's settings and the recipes that they name: some minutes")

@@ -25,6 +25,7 @@ Settings = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, talk on stderr.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+Shipped = Annotated[bool, typer.Option("--shipped", help="Write over what ships with the package.")]
 
 SeqLen = Annotated[
     int | None,

@@ -153,7 +153,7 @@ def kernels(
 
     Example: shapewright validate kernels --gpu h100_sxm --family gemm
     """
-    from shapewright.cli.common import print_json, talk
+    from shapewright.cli.common import check_file, print_json, talk
     from shapewright.cli.options import level_named
     from shapewright.hardware.catalog import load_accelerator
     from shapewright.lab.calibrate import REPORT_PARTS
@@ -171,8 +171,7 @@ def kernels(
     view = View(unmeasured=unmeasured, by=by, unseen=tuple(unseen.split(",")) if unseen else ())
     name = load_accelerator(gpu).name if gpu is not None else None
     if data is not None:
-        if not data.exists():
-            raise UsageError(f"{data} does not exist", "--data names a CSV file", "check the path")
+        check_file("--data", data, "a CSV file")
         found, skips = rows.read_file(data)
         tables = [table for table in found if name in (None, table.accelerator)]
         parts = None
@@ -247,12 +246,11 @@ def serving(
 
     Example: shapewright validate serving
     """
-    from shapewright.cli.common import out, print_json
+    from shapewright.cli.common import check_file, out, print_json
     from shapewright.validation.serving import document, predict_file, slices
     from shapewright.validation.serving_rows import installed_sample
 
-    if data is not None and not data.exists():
-        raise UsageError(f"{data} does not exist", "--data names a CSV file", "check the path")
+    check_file("--data", data, "a CSV file")
     points, skipped, count = predict_file(data or installed_sample(), recipes=not stated_only)
     if peer:
         from shapewright.validation.serving_peer import with_peer

@@ -36,10 +36,10 @@ class NumpyKernels:
         """The kernel of a case.
 
         Raises:
-            NotImplementedError: the format is not fp32.
+            TypeError: the format is not fp32.
         """
         if case.number_format != "fp32":
-            raise NotImplementedError(f"numpy multiplies no {case.number_format}")
+            raise TypeError(f"numpy multiplies no {case.number_format}")
         return getattr(self, f"_{case.kind}")(**case.named)
 
     def _gemm(self, m: int, n: int, k: int, layout: int) -> Kernel:

@@ -50,12 +50,12 @@ class TorchKernels:
         """The kernel of a case.
 
         Raises:
-            NotImplementedError: the format does not exist here.
+            TypeError: the format does not exist here.
         """
         if case.number_format == "fp8":
             return self._gemm_fp8(**case.named)
         if case.number_format not in DTYPES:
-            raise NotImplementedError(f"torch multiplies no {case.number_format}")
+            raise TypeError(f"torch multiplies no {case.number_format}")
         built = getattr(self, f"_{case.kind}")(case.number_format, **case.named)
         return built if self.device.type == "cpu" else _with_tf32(built, case.number_format == "tf32")
 
@@ -66,7 +66,7 @@ class TorchKernels:
 
     def _gemm_fp8(self, m: int, n: int, k: int, layout: int) -> Kernel:
         if self.device.type != "cuda" or layout:
-            raise NotImplementedError("fp8 products run on CUDA devices, x w^T only")
+            raise TypeError("fp8 products run on CUDA devices, x w^T only")
         a, b = (self.take("bf16", rows, k).to(torch.float8_e4m3fn) for rows in (m, n))
         one = torch.ones((), device=self.device)
         return lambda: torch._scaled_mm(a, b.T, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)  # pyright: ignore[reportPrivateImportUsage]

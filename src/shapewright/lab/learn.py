@@ -26,7 +26,7 @@ from shapewright.evidence import MOVED
 from shapewright.hardware.accelerator import Accelerator
 from shapewright.hardware.calibration import Fit
 from shapewright.lab.steps import FACTORS, group_of
-from shapewright.scaling.law import BYTES, Law, law_size, load_law, predict_loss
+from shapewright.scaling.law import BYTES, Z90, Law, law_size, load_law, predict_loss
 from shapewright.scaling.local import Observation
 from shapewright.scaling.protocol_ladder import FEWEST_STEPS
 
@@ -118,7 +118,7 @@ def learn_step(
     old = next((fit for fit in fits if fit.family == "step"), None)
     factors = np.array([1.0 if old is None else old.coefficients[name] for name in FACTORS])
     measured = float(ran.result["step_time_s"])
-    sd = UNKNOWN_SD if old is None else max(math.log(old.high), -math.log(old.low)) / 1.645
+    sd = UNKNOWN_SD if old is None else max(math.log(old.high), -math.log(old.low)) / Z90
     counted = sum(each.startswith(MARK) for each in accelerator.sources)
     shared = sd**2 / (1.0 + counted * (sd / ran.noise) ** 2)
     a = np.array([parts[name] for name in FACTORS]) / measured
@@ -129,7 +129,7 @@ def learn_step(
     source = "" if old is None else old.source.partition(MOVED)[0]
     runs = f"{counted + 1} training run{'s' * (counted > 0)}"
     source = f"{source or accelerator.sources['measurement']}{MOVED}{runs} here, last on {when}"
-    spread = math.exp(1.645 * UNKNOWN_SD)
+    spread = math.exp(Z90 * UNKNOWN_SD)
     base = old or Fit(
         family="step",
         number_format="any",

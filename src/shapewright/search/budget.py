@@ -25,12 +25,21 @@ class Budget:
     """[s], [USD], [J], [FLOP] or tokens."""
 
     def __post_init__(self) -> None:
-        if not (self.value > 0 and np.isfinite(self.value)):
-            raise UsageError(
-                f"budget {self.kind} (={self.value:g}) must be positive and finite",
-                "nothing can be trained with it",
-                "for example: --days 30",
-            )
+        check_amount(f"budget {self.kind}", f"{self.value:g}", self.value)
+
+
+def check_amount(name: str, said: str, value: float) -> None:
+    """Refuse an amount, named and written as it was given, of which nothing can be trained.
+
+    Raises:
+        UsageError: it is not positive and finite.
+    """
+    if not (value > 0 and np.isfinite(value)):
+        raise UsageError(
+            f"{name} (={said}) must be positive and finite",
+            "nothing can be trained with it",
+            "for example: --days 30",
+        )
 
 
 def device_seconds(budget: Budget, cluster: Cluster) -> float | None:

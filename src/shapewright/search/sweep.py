@@ -147,11 +147,23 @@ def sweep_plans(
             least[~fitting(memory, allowed)] = np.inf
             for row, column in _promising(least, lambda part=part: found.step_time[part]):
                 found.keep_fastest(pairs(part[row], these[column], depth).steps(), part[row], these[column])
-        unequal += _unequal(
-            replace(bound, most=np.minimum(most, found.step_time)), shapes, kept[(dealt & ~even)[kept]], plans, local,
-            depth, global_batch,
-        )  # fmt: skip
-        rejected[UNEVEN] += shapes.size * int((dealt & ~even)[kept].sum())
+        columns = kept[(dealt & ~even)[kept]]
+        rejected[UNEVEN] += shapes.size * columns.size
+        tighter = replace(bound, most=np.minimum(most, found.step_time))
+        columns = columns[
+            tighter.within(
+                shapes,
+                plans.take(columns),
+                local.split_of_plan[columns],
+                depth=depth,
+                global_batch=global_batch,
+            )
+        ]
+        for part, these, least, allowed in _blocks(
+            tighter, shapes, columns, plans, local, depth, global_batch
+        ):
+            row, column = np.nonzero(allowed)
+            unequal.append((part[row], these[column], least[row, column]))
     for rows, columns, least in _pieces(unequal):
         rejected[UNEVEN] -= rows.size
         depth = candidates.depth[rows]
@@ -210,26 +222,6 @@ def _blocks(
         ):
             if part.size:
                 yield wide[part], columns[useful], least[part][:, useful], allowed[part][:, useful]
-
-
-def _unequal(
-    bound: Bound,
-    shapes: Array,
-    columns: Array,
-    plans: Plan,
-    local: LocalCosts,
-    depth: int,
-    global_batch: int,
-) -> Iterator[tuple[Array, Array, Array]]:
-    """(shapes, plans, least times) of the pairs of one depth that may beat what is known, pair by pair."""
-    within = bound.within(
-        shapes, plans.take(columns), local.split_of_plan[columns], depth=depth, global_batch=global_batch
-    )
-    for part, these, least, allowed in _blocks(
-        bound, shapes, columns[within], plans, local, depth, global_batch
-    ):
-        row, column = np.nonzero(allowed)
-        yield part[row], these[column], least[row, column]
 
 
 def _pieces(found: list[tuple[Array, Array, Array]]) -> Iterator[tuple[Array, Array, Array]]:

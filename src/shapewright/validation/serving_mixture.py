@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from shapewright.scaling.law import Z90
+
 Array = NDArray[np.float64]
-REACH = 1.6448536
-"""Standard deviations between the median and the 95th percentile of a normal."""
 HALVINGS = 40
 
 
@@ -55,7 +55,7 @@ class Mixture:
 
         ``reach`` holds those of a known deployment as multipliers of the prediction, (2, entries).
         """
-        spread = np.maximum(np.abs(np.log(reach)), 1e-3) / REACH
+        spread = np.maximum(np.abs(np.log(reach)), 1e-3) / Z90
         logs, total = np.log(values), np.bincount(self.owner, self.weight)
         found = []
         for share in (0.05, 0.95):
